@@ -1,0 +1,132 @@
+package conn
+
+import (
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+
+	"baton/internal/session"
+)
+
+// An ID names a session for as long as it lives, in whichever process that is.
+type ID = session.ID
+
+// phase says who may touch a session.
+//
+//	            Freeze            Give
+//	idle ⇄ running    idle → frozen → moved      in the giver
+//	                   ↑ Thaw  |
+//	            Take        Own
+//	lent → frozen → idle                          in the receiver
+//
+// Every phase but moved can become closed.
+type phase uint8
+
+const (
+	idle    phase = iota // ours, and no handler runs
+	running              // ours, and a blocking handler runs on its own goroutine
+	frozen               // nobody's: input and output stand still, Write only buffers
+	moved                // the receiver's; we hold a copy of the socket
+	lent                 // the giver's; we hold a copy of the socket
+	closed               // over
+)
+
+// A Conn is one session: a live connection and everything needed to serve it. Handlers get it with each call; others may keep it to
+// Write to, and find out with ErrMoved or ErrClosed that it is no longer here.
+type Conn struct {
+	loop    *loop
+	proto   *Protocol
+	handler Handler
+	id      ID
+	fd      int
+	ref     ref
+	peer    netip.AddrPort
+	opened  int64 // unix ns
+
+	// The input half. mu is held by the loop for a whole turn, except while a blocking handler runs: then phase is running, and the
+	// input belongs to the handler's goroutine.
+	mu       sync.Mutex
+	phase    phase
+	in       []byte        // read from the socket, not consumed; during a turn it may lie in the loop's scratch
+	read     uint64        // bytes read from the socket since the session was opened
+	readBy   int64         // monotonic ns at which the read timeout strikes; 0 = not running
+	readLeft time.Duration // what was left of it at the freeze
+	input    inputFlags
+	timed    int64 // monotonic ns at which the loop's wheel will look at it; 0 = it is not in there
+	loan     bool  // another process has, or may be receiving, a copy of the socket
+
+	out output
+}
+
+// inputFlags are guarded by Conn.mu.
+type inputFlags struct {
+	ready bool // the socket may have input: not yet seen EAGAIN since the last edge
+	hup   bool // the peer's FIN or an error may be behind the input: a short read does not mean empty
+	eof   bool // the peer's FIN was read
+	ended bool // Serve is not called any more: output is flushed, then the session is closed
+	shut  bool // our FIN is sent, input is discarded until the peer's or linger's end
+}
+
+// ref is where the loop finds a session: what an epoll event carries. An event of another generation is of a session that is gone.
+type ref struct{ slot, gen uint32 }
+
+// ID is the session's name, the same in every process that serves it.
+func (c *Conn) ID() ID { return c.id }
+
+// Peer is the address of the other end.
+func (c *Conn) Peer() netip.AddrPort { return c.peer }
+
+// Protocol is the name of the protocol spoken.
+func (c *Conn) Protocol() string { return c.proto.Name }
+
+// Handler is the session's handler. Its fields belong to Serve: others synchronise with it as the handler says.
+func (c *Conn) Handler() Handler { return c.handler }
+
+// Opened is when the session was accepted, in whichever process that was.
+func (c *Conn) Opened() time.Time { return time.Unix(0, c.opened) }
+
+// Peek returns the next n bytes of input without consuming them. The slice is valid until the next Discard or the return of Serve.
+// Only Serve may call it. It looks only at what has been read and never blocks: it returns ErrMore if fewer are here, ErrTooLong if n
+// is over the protocol's MaxFrame, and at the end of the stream io.EOF if nothing is left or io.ErrUnexpectedEOF if too little is.
+func (c *Conn) Peek(n int) ([]byte, error) {
+	switch {
+	case n > c.proto.MaxFrame:
+		return nil, ErrTooLong
+	case n <= len(c.in):
+		return c.in[:n:n], nil
+	case !c.input.eof:
+		return nil, ErrMore
+	case len(c.in) == 0:
+		return nil, io.EOF
+	}
+	return nil, io.ErrUnexpectedEOF
+}
+
+// Buffered is the number of bytes that Peek could return now. Only Serve may call it.
+func (c *Conn) Buffered() int { return len(c.in) }
+
+// Discard consumes n bytes of input, which must be there. Only Serve may call it.
+func (c *Conn) Discard(n int) { c.in = c.in[n:] }
+
+// Close ends the session from any goroutine: what Write has accepted is sent, then the connection is closed. It does not wait. reason
+// is told to Config.Closed; nil means an ordinary end. Closing twice, or after the session has moved, does nothing.
+func (c *Conn) Close(reason error) {
+	if c.out.end(reason) {
+		c.loop.post(c)
+	}
+}
+
+// An Info describes a session to those who keep a record of it.
+type Info struct {
+	ID            ID
+	Protocol      string
+	Peer          netip.AddrPort
+	Opened        time.Time
+	Read, Written uint64 // positions: bytes read from and written to the socket since it was opened
+}
+
+// info wants c.mu held.
+func (c *Conn) info() Info {
+	return Info{ID: c.id, Protocol: c.proto.Name, Peer: c.peer, Opened: c.Opened(), Read: c.read, Written: c.out.position()}
+}

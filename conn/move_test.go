@@ -1,0 +1,457 @@
+package conn_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"baton/conn"
+
+	"golang.org/x/sys/unix"
+)
+
+// lend does what goes before the freeze: copies of the sockets of all of a's sessions are with b.
+func lend(t *testing.T, a, b *conn.Server) []conn.ID {
+	t.Helper()
+	loans := a.Lend(a.IDs())
+	ids := make([]conn.ID, len(loans))
+	for i := range loans {
+		ids[i] = loans[i].ID
+		fd, err := unix.FcntlInt(uintptr(loans[i].FD), unix.F_DUPFD_CLOEXEC, 0) // as SCM_RIGHTS would
+		if err != nil {
+			t.Fatal(err)
+		}
+		loans[i].FD = fd
+	}
+	if err := b.Borrow(loans); err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// offer freezes sessions of a and has b take them, by way of their encoded states.
+func offer(t *testing.T, a, b *conn.Server, ids []conn.ID) {
+	t.Helper()
+	versions, err := a.Negotiate(b.StateVersions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); len(ids) > 0; {
+		states, busy, failed := a.Freeze(ids, versions)
+		if len(failed) > 0 || time.Now().After(end) {
+			t.Fatalf("failed %v, busy %v", failed, busy)
+		}
+		for i := range states {
+			data, err := states[i].Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var s conn.State
+			if err := s.Unmarshal(data); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Take(&s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids = busy
+	}
+}
+
+func give(t *testing.T, a, b *conn.Server, ids []conn.ID) {
+	t.Helper()
+	lates := a.Give(ids)
+	a.Detach(ids)
+	var resumed atomic.Int32
+	n := b.Own(ids, lates, func(int64) { resumed.Add(1) })
+	for end := time.Now().Add(5 * time.Second); int(resumed.Load()) < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d sessions resumed", resumed.Load(), n)
+		}
+	}
+}
+
+// move moves all sessions of a to b.
+func move(t *testing.T, a, b *conn.Server) {
+	t.Helper()
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	give(t, a, b, ids)
+	a.Release(ids...)
+}
+
+func waitLen(t *testing.T, s *conn.Server, n int) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); s.Len() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d sessions, want %d", s.Len(), n)
+		}
+	}
+}
+
+// A frame cut at every byte, and the session moved there and back at every cut.
+func TestMoveAtEveryByte(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1}, linesProtocol())
+	b, _ := start(t, conn.Config{Run: 2}, linesProtocol())
+	c := dial(t, listen(t, a, "lines"))
+	waitLen(t, a, 1)
+	from, to := a, b
+	want := ""
+	for i, r := range "one\ntwo\nthree\n\nfive\n" {
+		send(t, c, string(r))
+		if i%3 > 0 {
+			time.Sleep(5 * time.Millisecond) // sometimes it has been read, sometimes not
+		}
+		move(t, from, to)
+		from, to = to, from
+		_ = want
+	}
+	expect(t, c, "1 one\n2 two\n3 three\n4 \n5 five\n")
+	id := from.IDs()[0]
+	if id.Run() != 1 {
+		t.Errorf("session is called %v now", id)
+	}
+}
+
+func TestMoveWithUnsentOutput(t *testing.T) {
+	a, ra := start(t, conn.Config{Run: 1, HighWater: 1 << 20})
+	b, rb := start(t, conn.Config{Run: 2, HighWater: 1 << 20})
+	c := dial(t, listen(t, a, "ping"))
+	const size = 16 << 20
+	go func() {
+		io.Copy(c, &repeat{"ping", size})
+		c.CloseWrite()
+	}()
+	time.Sleep(200 * time.Millisecond)
+	move(t, a, b)
+	time.Sleep(50 * time.Millisecond)
+	move(t, b, a)
+	got := make(chan int64)
+	go func() {
+		n, _ := io.Copy(io.Discard, &checker{t, c})
+		got <- n
+	}()
+	for range 20 {
+		time.Sleep(time.Millisecond)
+		if a.Len() > 0 {
+			move(t, a, b)
+		} else if b.Len() > 0 {
+			move(t, b, a)
+		}
+	}
+	if n := <-got; n != size {
+		t.Errorf("got %d bytes, want %d", n, size)
+	}
+	for end := time.Now().Add(5 * time.Second); a.Len()+b.Len() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("session does not end")
+		}
+	}
+	ra.mu.Lock()
+	rb.mu.Lock()
+	defer ra.mu.Unlock()
+	defer rb.mu.Unlock()
+	if len(ra.closed)+len(rb.closed) != 1 {
+		t.Errorf("ended %d + %d times", len(ra.closed), len(rb.closed))
+	}
+}
+
+func TestWriteWhileFrozen(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	c := dial(t, listen(t, a, "ping"))
+	waitLen(t, a, 1)
+	push := a.Get(a.IDs()[0])
+	ids := lend(t, a, b)
+	push.Write([]byte("1"))
+	offer(t, a, b, ids)
+	for _, s := range []string{"2", "3"} {
+		if n, err := push.Write([]byte(s)); n != 1 || err != nil {
+			t.Fatalf("Write while frozen: %d, %v", n, err)
+		}
+	}
+	give(t, a, b, ids)
+	if n, err := push.Write([]byte("lost")); n != 0 || err != conn.ErrMoved {
+		t.Errorf("Write after Give: %d, %v; want 0, ErrMoved", n, err)
+	}
+	b.Get(ids[0]).Write([]byte("4"))
+	send(t, c, "ping")
+	expect(t, c, "1234pong")
+	a.Release(ids...)
+}
+
+func TestThaw(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	c := dial(t, listen(t, a, "ping"))
+	waitLen(t, a, 1)
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	a.Get(ids[0]).Write([]byte("late"))
+	send(t, c, "ping")
+	time.Sleep(20 * time.Millisecond)
+	a.Thaw(ids)
+	expect(t, c, "latepong")
+	b.Drop(ids)
+	a.Unlend(ids)
+	c.CloseWrite()
+	expectEOF(t, c)
+}
+
+// Time spent frozen does not count, and what was left of a timeout moves.
+func TestTimeoutsMove(t *testing.T) {
+	cfg := conn.Config{Run: 1, ReadTimeout: 600 * time.Millisecond}
+	a, _ := start(t, cfg)
+	cfg.Run = 2
+	b, rb := start(t, cfg)
+	c := dial(t, listen(t, a, "ping"))
+	send(t, c, "ping")
+	expect(t, c, "pong")
+	begin := time.Now()
+	time.Sleep(300 * time.Millisecond)
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	time.Sleep(500 * time.Millisecond)
+	give(t, a, b, ids)
+	expectEOF(t, c)
+	if took := time.Since(begin); took < 1100*time.Millisecond || took > 1900*time.Millisecond {
+		t.Errorf("closed after %v, want 600 ms + 500 ms frozen + a tick", took)
+	}
+	c.Close()
+	a.Release(ids...)
+	for _, err := range rb.waitClosed(t, 1) {
+		if err != conn.ErrReadTimeout {
+			t.Errorf("ended with %v", err)
+		}
+	}
+}
+
+// The client ends, or is ended, while two processes hold its socket: it knows at once.
+func TestEndsWhileLent(t *testing.T) {
+	for _, who := range []string{"server", "client", "reset"} {
+		t.Run(who, func(t *testing.T) {
+			a, ra := start(t, conn.Config{Run: 1})
+			b, _ := start(t, conn.Config{Run: 2})
+			c := dial(t, listen(t, a, "ping"))
+			waitLen(t, a, 1)
+			ids := lend(t, a, b)
+			switch who {
+			case "server":
+				send(t, c, "pang")
+			case "client":
+				c.CloseWrite()
+			case "reset":
+				c.SetLinger(0)
+				c.Close()
+			}
+			if who != "reset" {
+				c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+				expectEOF(t, c)
+				c.Close()
+			}
+			ra.waitClosed(t, 1)
+			if loans := a.Lend(ids); len(loans) != 0 {
+				t.Error("an ended session was lent")
+			}
+			if states, busy, failed := a.Freeze(ids, nil); len(states)+len(busy)+len(failed) > 0 {
+				t.Error("an ended session was frozen")
+			}
+			b.Drop(ids)
+			a.Unlend(ids)
+		})
+	}
+}
+
+// While both hold the socket, the giver's copy wakes nobody and its registration is gone.
+func TestCloseWhileGiverHoldsACopy(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	c := dial(t, listen(t, a, "ping"))
+	waitLen(t, a, 1)
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	give(t, a, b, ids)
+	send(t, c, "pang")
+	c.SetDeadline(time.Now().Add(2 * time.Second))
+	expectEOF(t, c)
+	a.Release(ids...)
+}
+
+func TestBorrowChecksCookies(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	addr := listen(t, a, "ping")
+	dial(t, addr)
+	dial(t, addr)
+	waitLen(t, a, 2)
+	loans := a.Lend(a.IDs())
+	before := countFDs(t)
+	for i := range loans {
+		loans[i].FD, _ = unix.FcntlInt(uintptr(loans[i].FD), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	loans[0].Cookie, loans[1].Cookie = loans[1].Cookie, loans[0].Cookie
+	if err := b.Borrow(loans); !errors.Is(err, conn.ErrCookie) {
+		t.Errorf("Borrow: %v, want ErrCookie", err)
+	}
+	if now := countFDs(t); now != before {
+		t.Errorf("%d descriptors open, %d before", now, before)
+	}
+}
+
+func TestTakeRefuses(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1}, linesProtocol())
+	b, _ := start(t, conn.Config{Run: 2}, linesProtocol())
+	dial(t, listen(t, a, "lines"))
+	waitLen(t, a, 1)
+	ids := lend(t, a, b)
+	states, _, _ := a.Freeze(ids, map[string]int{"lines": 1})
+	good := states[0]
+	for name, spoil := range map[string]func(*conn.State){
+		"unknown id":       func(s *conn.State) { s.ID++ },
+		"unknown protocol": func(s *conn.State) { s.Protocol = "x" },
+		"saved too short":  func(s *conn.State) { s.Saved = nil },
+		"too much input":   func(s *conn.State) { s.In = make([]byte, 1<<20); s.Read = 1 << 20 },
+	} {
+		bad := good
+		spoil(&bad)
+		if err := b.Take(&bad); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if n := b.Own(ids, nil, func(int64) {}); n != 0 {
+		t.Error("a session that was never taken is owned")
+	}
+	if err := b.Take(&good); err != nil {
+		t.Error(err)
+	}
+	a.Thaw(ids)
+	b.Drop(ids)
+	a.Unlend(ids)
+}
+
+// A blocking handler is busy while it runs, and its session moves afterwards.
+func TestBlockingHandlerIsBusy(t *testing.T) {
+	release := make(chan struct{})
+	slow := func() conn.Protocol {
+		return conn.Protocol{Name: "slow", Blocking: true, New: func() conn.Handler {
+			return handlerFunc(func(c *conn.Conn) error {
+				b, err := c.Peek(1)
+				if err != nil {
+					return err
+				}
+				if b[0] == 'w' {
+					<-release
+				}
+				c.Discard(1)
+				_, err = c.Write([]byte("done"))
+				return err
+			})
+		}}
+	}
+	a, _ := start(t, conn.Config{Run: 1, ReadTimeout: 200 * time.Millisecond}, slow())
+	b, _ := start(t, conn.Config{Run: 2}, slow())
+	c := dial(t, listen(t, a, "slow"))
+	other := dial(t, listen(t, a, "ping"))
+	send(t, c, "w")
+	time.Sleep(30 * time.Millisecond)
+	send(t, c, "x")
+	send(t, other, "ping")
+	expect(t, other, "pong") // the loop goes round
+	other.Close()
+	waitLen(t, a, 1)
+	time.Sleep(400 * time.Millisecond) // longer than the read timeout, which does not run meanwhile
+	ids := lend(t, a, b)
+	if states, busy, _ := a.Freeze(ids, nil); len(states) != 0 || len(busy) != 1 {
+		t.Fatalf("Freeze: %d states, %d busy", len(states), len(busy))
+	}
+	close(release)
+	offer(t, a, b, ids)
+	give(t, a, b, ids)
+	expect(t, c, "donedone")
+	a.Release(ids...)
+}
+
+type handlerFunc func(*conn.Conn) error
+
+func (f handlerFunc) Serve(c *conn.Conn) error { return f(c) }
+
+func TestNegotiate(t *testing.T) {
+	v := func(reads, writes []int) conn.Protocol {
+		return conn.Protocol{Name: "v", New: func() conn.Handler { return &lines{} }, Reads: reads, Writes: writes}
+	}
+	for i, tt := range []struct {
+		writes, reads []int
+		want          int // 0 = refused
+	}{
+		{[]int{2, 1}, []int{1, 2}, 2},
+		{[]int{2, 1}, []int{1}, 1},
+		{[]int{2}, []int{1}, 0},
+		{nil, nil, 1},
+	} {
+		a, _ := start(t, conn.Config{Run: 1}, v(nil, tt.writes))
+		b, _ := start(t, conn.Config{Run: 2}, v(tt.reads, nil))
+		got, err := a.Negotiate(b.StateVersions())
+		if (err == nil) != (tt.want > 0) || got["v"] != tt.want {
+			t.Errorf("%d: %v, %v; want %d", i, got, err, tt.want)
+		}
+	}
+	a, _ := start(t, conn.Config{Run: 1}, linesProtocol())
+	b, _ := start(t, conn.Config{Run: 2})
+	if _, err := a.Negotiate(b.StateVersions()); err != nil {
+		t.Errorf("a protocol that nobody speaks stops the move: %v", err)
+	}
+	listen(t, a, "lines")
+	if _, err := a.Negotiate(b.StateVersions()); err == nil {
+		t.Error("a protocol that is listened for is not known there, and nobody minds")
+	}
+}
+
+// Many sessions under traffic go to and fro; no byte is lost, doubled or changed.
+func TestMoveUnderTraffic(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1, Loops: 2})
+	b, _ := start(t, conn.Config{Run: 2, Loops: 2})
+	addr := listen(t, a, "ping")
+	const clients = 50
+	stop := make(chan struct{})
+	errs := make(chan error, clients)
+	for range clients {
+		c := dial(t, addr)
+		go func() { errs <- pingUntil(c, stop) }()
+	}
+	waitLen(t, a, clients)
+	from, to := a, b
+	for range 30 {
+		move(t, from, to)
+		from, to = to, from
+		time.Sleep(2 * time.Millisecond)
+	}
+	close(stop)
+	for range clients {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func pingUntil(c net.Conn, stop <-chan struct{}) error {
+	buf := make([]byte, 4)
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		io.WriteString(c, "pi")
+		if n%7 == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		io.WriteString(c, "ng")
+		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "pong" {
+			return fmt.Errorf("frame %d: %q, %w", n, buf, err)
+		}
+	}
+}

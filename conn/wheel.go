@@ -1,0 +1,44 @@
+package conn
+
+import "time"
+
+// A wheel finds the sessions whose timeout may have come. It is coarse and lazy: a session is in it once, at the earliest time it could
+// be due, and is looked at and put back when it turns out not to be. So a frame that restarts a timeout costs nothing here.
+type wheel struct {
+	slots [wheelSlots][]ref
+	tick  int64 // monotonic ns / wheelTick, up to which everything has been looked at
+	count int
+}
+
+const (
+	wheelTick  = int64(50 * time.Millisecond)
+	wheelSlots = 256 // later deadlines are put into the last slot, and back from there
+)
+
+// add has r looked at when by has come, or earlier if that is far away. It returns when.
+func (w *wheel) add(r ref, by int64) int64 {
+	at := by/wheelTick + 1 // never early
+	at = min(max(at, w.tick+1), w.tick+wheelSlots-1)
+	slot := &w.slots[at%wheelSlots]
+	*slot = append(*slot, r)
+	w.count++
+	return at * wheelTick
+}
+
+// due calls look with every session whose time may have come. look may add.
+func (w *wheel) due(now int64, look func(ref)) {
+	for end := now / wheelTick; w.tick < end; {
+		if w.count == 0 {
+			w.tick = end
+			return
+		}
+		w.tick++
+		slot := &w.slots[w.tick%wheelSlots]
+		refs := *slot
+		*slot = nil
+		w.count -= len(refs)
+		for _, r := range refs {
+			look(r)
+		}
+	}
+}
