@@ -59,6 +59,21 @@ func (s *Server) Listen(url string) (*Listener, error) {
 	return s.AdoptListener(url, fd)
 }
 
+// TryListen reports whether Listen would succeed, without anybody being able to dial meanwhile.
+func (s *Server) TryListen(url string) error {
+	protocol, address, err := ParseURL(url)
+	if err == nil && s.protocols[protocol] == nil {
+		err = fmt.Errorf("%w %q", ErrProtocol, protocol)
+	}
+	if err == nil {
+		err = tryBind(address)
+	}
+	if err != nil {
+		return fmt.Errorf("listener %q: %w", url, err)
+	}
+	return nil
+}
+
 // AdoptListener makes a listener of a listening socket that another process opened. It takes ownership of fd, also when it fails.
 func (s *Server) AdoptListener(url string, fd int) (*Listener, error) {
 	l, err := s.newListener(url, fd)

@@ -208,6 +208,16 @@ func (s *Server) Detach(ids []ID) {
 // Release closes the copies that were kept of these sessions' sockets.
 func (s *Server) Release(ids ...ID) { s.dropFrom(s.copies, ids) }
 
+// Reset ends the connections of sessions that were given, and that nobody can serve any more, and closes the copies.
+func (s *Server) Reset(ids []ID) {
+	for _, c := range s.findIn(s.copies, ids) {
+		if c != nil {
+			abort(c.fd)
+		}
+	}
+	s.Release(ids...)
+}
+
 // Unlend says that no other process has a copy of these sessions' sockets any more. Those that are ours go on without it; what was kept
 // of ended ones is closed.
 func (s *Server) Unlend(ids []ID) {

@@ -37,6 +37,28 @@ func listenTCP(address string) (fd int, err error) {
 	return fd, firstError(cerr, err)
 }
 
+// tryBind binds to an address for a moment, without listening.
+func tryBind(address string) error {
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return err
+	}
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: addr.Port}
+	family := unix.AF_INET6
+	if ip := addr.IP.To4(); ip != nil {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte(ip)}
+	} else if len(addr.IP) > 0 {
+		sa.(*unix.SockaddrInet6).Addr = [16]byte(addr.IP)
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) // as the net package does: connections in TIME_WAIT do not count
+	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+}
+
 func inheritOptions(fd int) error {
 	for _, o := range []struct{ level, name, value int }{
 		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},

@@ -1,0 +1,130 @@
+package handoff
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// ErrNoServer says that no server is running in a workspace.
+var ErrNoServer = errors.New("no server is running")
+
+// A Client talks to the server that is running in a workspace.
+type Client struct {
+	ws   *workspace
+	http *http.Client
+}
+
+// NewClient makes a client. It does not look yet whether a server is there.
+func NewClient(dir string) *Client {
+	return newClient(dir, "control.sock")
+}
+
+func newClient(dir string, socket ...string) *Client {
+	ws := &workspace{dir}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", ws.path(socket...))
+		if err != nil {
+			return nil, fmt.Errorf("%w in %s (%w)", ErrNoServer, dir, err)
+		}
+		if _, err := credentials(c.(*net.UnixConn)); err != nil {
+			c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+	return &Client{ws, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Status asks the server what it is at. The error is ErrNoServer if there is none.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	body, err := c.do(ctx, http.MethodGet, "/status", nil)
+	if err != nil {
+		return s, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&s); err != nil {
+		return s, fmt.Errorf("handoff: status: %w", err)
+	}
+	return s, nil
+}
+
+// An UpgradeRequest says what to upgrade to.
+type UpgradeRequest struct {
+	Binary string // absolute path; "" = as the server was started
+	Check  bool   // only say whether it would work
+	By     string // who asks, for the journal
+}
+
+// Upgrade asks the server to hand over, tells progress as it comes, and returns the outcome: an upgrade that was rolled back is not an
+// error. The error is ErrNoServer if there is no server, and ErrBusy if an upgrade is in progress already.
+func (c *Client) Upgrade(ctx context.Context, req UpgradeRequest, progress func(Progress)) (h Handoff, err error) {
+	q := url.Values{}
+	if req.Binary != "" {
+		q.Set("binary", req.Binary)
+	}
+	if req.Check {
+		q.Set("check", "true")
+	}
+	if req.By != "" {
+		q.Set("by", req.By)
+	}
+	body, err := c.do(ctx, http.MethodPost, "/upgrade", q)
+	if err != nil {
+		return h, err
+	}
+	defer body.Close()
+	for updates := json.NewDecoder(body); ; {
+		var u Update
+		switch err := updates.Decode(&u); {
+		case err != nil:
+			return h, fmt.Errorf("handoff: the server ended without telling how the upgrade went (%w); see -status and -replay", err)
+		case u.Result != nil:
+			return *u.Result, nil
+		case u.Progress != nil && progress != nil:
+			progress(*u.Progress)
+		}
+	}
+}
+
+// journalOf returns a snapshot of the journal of one run that is alive. The caller closes it.
+func (c *Client) journalOf(ctx context.Context) (io.ReadCloser, error) {
+	return c.do(ctx, http.MethodGet, "/journal", nil)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, q url.Values) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://workspace"+path+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(r)
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // the URL is ours, and tells nobody anything
+	}
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	reason := strings.TrimSpace(string(text))
+	if resp.StatusCode == http.StatusConflict {
+		return nil, fmt.Errorf("%w", busyError(reason))
+	}
+	return nil, fmt.Errorf("handoff: %s %s: %s", method, path, reason)
+}
+
+// busyError is ErrBusy with the server's own words.
+type busyError string
+
+func (e busyError) Error() string        { return string(e) }
+func (e busyError) Is(target error) bool { return target == ErrBusy }

@@ -1,0 +1,181 @@
+package handoff
+
+import (
+	"sync"
+	"time"
+
+	"baton/conn"
+	"baton/handoff/protocol"
+	"baton/handoff/wire"
+)
+
+// A conversation drives one machine of package protocol: it feeds it what happens, and has what it answers done. Inputs come from the
+// channel's reader, from timers, and from whoever else; one is worked off at a time.
+type conversation struct {
+	machine interface {
+		Step(protocol.Input) []protocol.Output
+	}
+	// perform does one thing and returns the answer, if it was a question. It is called with mu held.
+	perform func(protocol.Output) []protocol.Input
+	timeout func(protocol.Timer) time.Duration
+	channel *wire.Channel
+
+	mu       sync.Mutex
+	received []int // descriptors of the message being worked off, as long as nobody has taken them
+	timers   map[protocol.Timer]*time.Timer
+	over     bool // nothing is put in any more
+
+	inbox   sync.Mutex
+	posted  []protocol.Input
+	opened  []conn.ID
+	closed  []conn.ID
+	wake    chan struct{}
+	quit    chan struct{}
+	running sync.WaitGroup
+}
+
+func (c *conversation) start() {
+	c.timers = map[protocol.Timer]*time.Timer{}
+	c.wake, c.quit = make(chan struct{}, 1), make(chan struct{})
+	c.running.Add(1)
+	go c.deliver()
+}
+
+// listen starts the conversation's reader. From here the channel is the conversation's.
+func (c *conversation) listen(ch *wire.Channel) {
+	c.mu.Lock()
+	c.channel = ch
+	c.mu.Unlock()
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		for {
+			m, fds, err := ch.Receive()
+			if err != nil {
+				c.put(protocol.Broken{Reason: err.Error()})
+				return
+			}
+			c.putWith(protocol.Received{Message: m}, fds)
+		}
+	}()
+}
+
+// stop ends the conversation's goroutines and timers, and closes the channel. It must not be called by perform.
+func (c *conversation) stop() {
+	c.mu.Lock()
+	c.over = true
+	for _, t := range c.timers {
+		t.Stop()
+	}
+	ch := c.channel
+	c.mu.Unlock()
+	if ch != nil {
+		ch.Flush() // the last word, BYE or ABORT, may still be on its way
+		ch.Close()
+	}
+	close(c.quit)
+	c.running.Wait()
+}
+
+// put has an input worked off, with all that follows from it.
+func (c *conversation) put(in protocol.Input) { c.putWith(in, nil) }
+
+func (c *conversation) putWith(in protocol.Input, fds []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.received = fds
+		c.work(in)
+		fds, c.received = c.received, nil
+	}
+	closeFDs(fds)
+}
+
+// work wants mu held.
+func (c *conversation) work(in protocol.Input) {
+	for _, out := range c.machine.Step(in) {
+		switch out := out.(type) {
+		case protocol.SetTimer:
+			c.setTimer(out.Timer)
+		default:
+			for _, answer := range c.perform(out) {
+				c.work(answer)
+			}
+		}
+	}
+}
+
+func (c *conversation) setTimer(t protocol.Timer) {
+	if old := c.timers[t]; old != nil {
+		old.Stop()
+	}
+	c.timers[t] = time.AfterFunc(c.timeout(t), func() { c.put(protocol.Expired{Timer: t}) })
+}
+
+// post is put for those who must not wait: callbacks of conn and journal.
+func (c *conversation) post(in protocol.Input) {
+	c.inbox.Lock()
+	defer c.inbox.Unlock()
+	c.posted = append(c.posted, in)
+	c.poke()
+}
+
+// noteOpened and noteClosed gather sessions, so that many at a time become one input.
+func (c *conversation) noteOpened(id conn.ID) {
+	c.inbox.Lock()
+	defer c.inbox.Unlock()
+	c.opened = append(c.opened, id)
+	c.poke()
+}
+
+func (c *conversation) noteClosed(id conn.ID) {
+	c.inbox.Lock()
+	defer c.inbox.Unlock()
+	c.closed = append(c.closed, id)
+	c.poke()
+}
+
+func (c *conversation) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// deliver is the goroutine that puts in what was posted.
+func (c *conversation) deliver() {
+	defer c.running.Done()
+	for {
+		select {
+		case <-c.wake:
+		case <-c.quit:
+			return
+		}
+		for _, in := range c.collect() {
+			c.put(in)
+		}
+	}
+}
+
+func (c *conversation) collect() []protocol.Input {
+	ins := c.takeSessions()
+	c.inbox.Lock()
+	defer c.inbox.Unlock()
+	ins = append(ins, c.posted...)
+	c.posted = nil
+	return ins
+}
+
+// takeSessions returns what was gathered of opened and closed sessions.
+func (c *conversation) takeSessions() (ins []protocol.Input) {
+	c.inbox.Lock()
+	defer c.inbox.Unlock()
+	if len(c.opened) > 0 {
+		ins = append(ins, protocol.Opened{IDs: c.opened})
+	}
+	if len(c.closed) > 0 {
+		ins = append(ins, protocol.Ended{IDs: c.closed})
+	}
+	c.opened, c.closed = nil, nil
+	return ins
+}

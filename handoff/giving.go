@@ -1,0 +1,516 @@
+package handoff
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"baton/conn"
+	"baton/fsm"
+	"baton/handoff/protocol"
+	"baton/handoff/wire"
+	"baton/internal/mono"
+	"baton/journal"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// giving is a handoff from the predecessor's side.
+type giving struct {
+	conversation
+	r     *run
+	req   *request
+	began int64 // monotonic ns
+
+	// These are guarded by conversation.mu.
+	pidfd    *os.File // of the successor; nil = there is none
+	peer     *visitor
+	lender   int64 // when the first batch was lent; monotonic ns
+	versions map[string]int
+	report   Handoff
+	deadHow  string
+
+	expected int // pid of the child whose HELLO we wait for; 0 = none
+	visitors chan *visitor
+	done     chan protocol.End
+	reported bool
+}
+
+// A request asks for an upgrade. progress and result are for whoever asked.
+type request struct {
+	trigger string
+	binary  string // "" = as we were started
+	check   bool
+	visitor *visitor // the successor, if it came of its own accord
+
+	progress chan Progress // dropped if nobody reads
+	result   chan Handoff  // capacity 1
+	refused  chan error    // capacity 1
+}
+
+// Progress is how far a handoff is.
+type Progress struct {
+	State string `json:"state"`
+	Moved int    `json:"moved"`
+	Of    int    `json:"of"`
+}
+
+func newRequest(trigger string) *request {
+	return &request{trigger: trigger, progress: make(chan Progress, 1), result: make(chan Handoff, 1), refused: make(chan error, 1)}
+}
+
+// ask brings a request to the goroutine that owns the run's life. The error says why it cannot be taken now.
+func (r *run) ask(req *request) error {
+	if !r.busy.CompareAndSwap(false, true) {
+		return r.busyNow()
+	}
+	if r.fsm.State() != fsm.Serving {
+		r.busy.Store(false)
+		return r.busyNow()
+	}
+	select {
+	case r.requests <- req:
+		return nil
+	case <-time.After(r.cfg.Timeouts.Answer):
+		r.busy.Store(false)
+		return fmt.Errorf("the server does not answer: it is %s", r.fsm.State())
+	}
+}
+
+func (r *run) busyNow() error {
+	if r.handed.Load() {
+		return fmt.Errorf("%w: run %d has handed over and is about to exit", ErrBusy, r.number)
+	}
+	return fmt.Errorf("%w (run %d is %s); wait until it is over, then try again", ErrBusy, r.number, r.fsm.State())
+}
+
+// upgrade hands over to a successor. It reports whether this process is not needed any more.
+func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
+	g := &giving{
+		r: r, req: req, began: mono.Now(),
+		visitors: make(chan *visitor, 1), done: make(chan protocol.End, 1),
+	}
+	g.report = Handoff{ID: fmt.Sprintf("%d.%s", r.number, strconv.FormatInt(time.Now().UnixMilli(), 36)), From: r.number}
+	g.machine, g.perform, g.timeout = protocol.NewPredecessor(protocol.DefaultOptions), g.do, g.limit
+	r.log.Info("upgrade", "handoff", g.report.ID, "trigger", req.trigger, "binary", g.command()[0], "check", req.check)
+	r.partFromPredecessor(ctx)
+	r.journal.Record(journal.Handoff{
+		ID: g.report.ID, Role: journal.Predecessor, Trigger: req.trigger, Binary: g.command()[0], Check: req.check,
+	})
+	defer r.journal.EndHandoff()
+	if err := r.fsm.Move(ctx, fsm.Preparing, req.trigger); err != nil {
+		g.tell(protocol.ResultRolledBack, err.Error())
+		return false
+	}
+	g.start()
+	g.put(protocol.Begin{Check: req.check})
+	r.setCurrent(g)
+	g.bring()
+	end := g.await(ctx)
+	r.setCurrent(nil)
+	r.talk.Store(nil)
+	g.stop()
+	g.tell(end.Result, end.Reason)
+	return end.Result == protocol.ResultDone
+}
+
+func (g *giving) command() []string {
+	if g.req.binary != "" {
+		return append([]string{g.req.binary}, g.r.cfg.Command[1:]...)
+	}
+	return g.r.cfg.Command
+}
+
+func (r *run) setCurrent(g *giving) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.current = g
+}
+
+// bring gets a successor to say HELLO: the one that has come, or one that is started now.
+func (g *giving) bring() {
+	if v := g.req.visitor; v != nil {
+		go func() {
+			waitEnd(v.peer.pidfd)
+			g.put(protocol.PeerDied{How: fmt.Sprintf("the successor (pid %d) ended", v.peer.pid)})
+		}()
+		g.admit(v)
+		return
+	}
+	if os.Getpid() == 1 {
+		g.put(protocol.PeerDied{How: "this process is PID 1, and when it exits the kernel ends everything in its namespace, the successor too; " +
+			"start the server under an init process"})
+		return
+	}
+	c, err := startChild(g.command(), g.r.number)
+	if err != nil {
+		g.put(protocol.PeerDied{How: err.Error()})
+		return
+	}
+	g.mu.Lock()
+	g.pidfd, g.expected, g.report.PID = c.pidfd, c.cmd.Process.Pid, c.cmd.Process.Pid
+	g.mu.Unlock()
+	go func() { g.put(protocol.PeerDied{How: c.wait()}) }()
+}
+
+// expects takes a visitor if it is the process that we have started.
+func (g *giving) expects(v *visitor) bool {
+	g.mu.Lock()
+	ours := g.expected != 0 && v.peer.pid == g.expected && g.peer == nil
+	g.mu.Unlock()
+	if ours {
+		g.admit(v)
+	}
+	return ours
+}
+
+// admit begins the conversation with a visitor.
+func (g *giving) admit(v *visitor) {
+	g.mu.Lock()
+	g.peer = v
+	if g.pidfd == nil {
+		g.pidfd, g.report.PID = v.peer.pidfd, v.peer.pid
+	}
+	g.channel = v.channel
+	g.work(protocol.Received{Message: v.hello})
+	g.mu.Unlock()
+	g.listen(v.channel)
+}
+
+// await waits for the end of the handoff, and tells whoever asked how far it is.
+func (g *giving) await(ctx context.Context) protocol.End {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	stop := ctx.Done()
+	for {
+		select {
+		case end := <-g.done:
+			return end
+		case <-stop:
+			stop = nil
+			g.put(protocol.Stop{})
+		case <-tick.C:
+			g.mu.Lock()
+			p := Progress{State: string(g.r.fsm.State()), Moved: g.report.Moved, Of: g.report.Moved + g.r.srv.Len()}
+			g.mu.Unlock()
+			select {
+			case g.req.progress <- p:
+			default:
+			}
+		}
+	}
+}
+
+// tell makes the outcome known, once: at DONE, or when the handoff has failed. What happens in probation is told by the journal and by
+// -status.
+func (g *giving) tell(result protocol.Result, reason string) {
+	g.mu.Lock()
+	g.report.Result, g.report.Reason = result, reason
+	if !g.reported {
+		g.report.Total = since(g.began)
+	}
+	h, again := g.report, g.reported
+	g.reported = true
+	g.mu.Unlock()
+	g.r.setLast(h)
+	if !again {
+		g.req.result <- h
+	}
+	g.r.log.Info("handoff is over", "handoff", h.ID, "result", string(result), "reason", reason, "moved", h.Moved)
+}
+
+func (g *giving) limit(t protocol.Timer) time.Duration {
+	limits := g.r.cfg.Timeouts
+	switch t {
+	case protocol.HelloTimer:
+		return limits.Hello
+	case protocol.TotalTimer:
+		return limits.Handoff
+	case protocol.RetryTimer:
+		return limits.Retry
+	case protocol.DrainTimer:
+		return limits.Drain
+	case protocol.ProbationTimer:
+		return limits.Probation
+	case protocol.BeatTimer:
+		return limits.Beat
+	case protocol.ExitTimer:
+		return limits.Exit
+	}
+	return limits.Answer
+}
+
+// do performs what the machine says.
+func (g *giving) do(out protocol.Output) []protocol.Input {
+	srv := g.r.srv
+	switch out := out.(type) {
+	case protocol.Send:
+		return g.send(out.Message)
+	case protocol.Move:
+		return g.r.move(out)
+	case protocol.Greet:
+		return g.greet(out.Hello)
+	case protocol.Intend:
+		g.r.journal.Intend(journal.Lend{Batch: out.Batch, Sessions: journal.IDsOf(out.IDs)}, func(err error) {
+			if err != nil {
+				g.post(protocol.NotJournaled{Batch: out.Batch, Reason: err.Error()})
+				return
+			}
+			g.post(protocol.Journaled{Batch: out.Batch})
+		})
+	case protocol.Lend:
+		return g.lend(out)
+	case protocol.Freeze:
+		return g.freeze(out.IDs)
+	case protocol.Thaw:
+		srv.Thaw(out.IDs)
+		g.r.place(journal.Lent, out.IDs)
+	case protocol.LetGo:
+		return g.letGo(out.IDs)
+	case protocol.Detach:
+		srv.Detach(out.IDs)
+	case protocol.Release:
+		srv.Release(out.IDs...)
+	case protocol.Unlend:
+		srv.Unlend(out.IDs)
+		g.r.place(journal.Own, out.IDs)
+	case protocol.StopAccepting:
+		srv.StopAccepting()
+		return append(g.takeSessions(), protocol.NotAccepting{})
+	case protocol.Accept:
+		srv.Accept()
+	case protocol.Handed:
+		g.handed(out)
+	case protocol.Finish:
+		for _, id := range out.IDs {
+			if c := srv.Get(id); c != nil {
+				c.Close(errDrained)
+			}
+		}
+	case protocol.Fence:
+		g.fence(out.Reason)
+	case protocol.Recall:
+		g.recall(out.IDs)
+	case protocol.Report:
+		g.r.log.Warn("handoff", "handoff", g.report.ID, "what", out.Text)
+	case protocol.End:
+		g.over = true
+		g.done <- out
+	default:
+		panic(fmt.Sprintf("handoff: predecessor cannot do %T", out))
+	}
+	return nil
+}
+
+// errDrained ends a straggler.
+var errDrained = fmt.Errorf("did not come to rest within the drain timeout: %w", conn.ErrStopped)
+
+// move changes the run's state for a machine.
+func (r *run) move(m protocol.Move) []protocol.Input {
+	if err := r.fsm.Move(context.Background(), fsm.State(m.To), m.Why); err != nil {
+		return []protocol.Input{protocol.MoveRefused{Reason: err.Error()}}
+	}
+	return []protocol.Input{protocol.Moved{}}
+}
+
+func (r *run) place(p journal.Place, ids []conn.ID) {
+	raw := make([]uint64, len(ids))
+	for i, id := range ids {
+		raw[i] = uint64(id)
+	}
+	r.journal.Place(p, raw...)
+}
+
+// send says something. A channel that is broken is noticed by its reader.
+func (g *giving) send(m wire.Message) []protocol.Input {
+	var fds []int
+	switch m := m.(type) {
+	case *wire.Welcome:
+		for _, l := range g.r.srv.Listeners() {
+			fds = append(fds, l.FD())
+		}
+		fds = append(fds, int(g.r.lock.Fd()))
+		g.r.journal.Record(journal.Welcome{Listeners: len(m.Listeners), Sessions: m.Sessions})
+	case *wire.Offer:
+		g.r.journal.Record(journal.Offer{Batch: m.Seq, Sessions: journal.IDsOf(m.IDs)})
+	case *wire.Bye:
+		m.Seq, m.Head = g.r.journalHead()
+	case *wire.Abort:
+		g.r.journal.Record(journal.Abort{Reason: m.Reason})
+	}
+	if g.channel == nil {
+		return nil // it never came
+	}
+	if err := g.channel.Send(m, fds...); err != nil {
+		g.r.log.Warn("message not sent", "handoff", g.report.ID, "message", m.Type().String(), "error", err)
+		g.post(protocol.Broken{Reason: err.Error()})
+	}
+	return nil
+}
+
+func (r *run) journalHead() (uint64, []byte) {
+	seq, head := r.journal.Head()
+	return seq, head[:]
+}
+
+// greet decides whether a successor will do, before anything has moved.
+func (g *giving) greet(h *wire.Hello) []protocol.Input {
+	r := g.r
+	g.report.To, g.report.Version = h.Run, h.Build
+	r.journal.Record(journal.Hello{
+		Run: h.Run, PID: g.peer.peer.pid, Version: h.Build, SHA256: fmt.Sprintf("%x", h.SHA256), Wire: ints(h.Versions), Protocols: states(h.States),
+	})
+	if err := g.fit(h); err != nil {
+		r.journal.Record(journal.Refused{Reason: err.Error()})
+		return []protocol.Input{protocol.Unfit{Reason: err.Error()}}
+	}
+	g.channel.SetVersion(wire.Version)
+	w := &wire.Welcome{Version: wire.Version, Run: r.number, Handoff: g.report.ID, Began: g.began}
+	for _, l := range r.srv.Listeners() {
+		w.Listeners = append(w.Listeners, l.URL)
+	}
+	r.talk.Store(&g.conversation) // from here new sessions are noted: none falls between the two
+	ids := r.srv.IDs()
+	slices.Sort(ids)
+	w.Sessions = len(ids)
+	return []protocol.Input{protocol.Greeted{Welcome: w, Sessions: ids}}
+}
+
+// spareFDs is how many descriptors a successor needs beside those of sessions: listeners, journal, loops, log.
+const spareFDs = 64
+
+func (g *giving) fit(h *wire.Hello) (err error) {
+	if !slices.Contains(h.Versions, wire.Version) {
+		return fmt.Errorf("the successor speaks versions %v of the handoff, this run speaks %d", h.Versions, wire.Version)
+	}
+	if g.versions, err = g.r.srv.Negotiate(h.States); err != nil {
+		return fmt.Errorf("the successor cannot take every session: %w", err)
+	}
+	if need := uint64(g.r.srv.Len()) + h.Open + spareFDs; h.NoFile < need {
+		return fmt.Errorf("the successor may open %d files and needs %d: raise its limit (RLIMIT_NOFILE)", h.NoFile, need)
+	}
+	return nil
+}
+
+func ints(bytes []uint8) (list []int) {
+	for _, b := range bytes {
+		list = append(list, int(b))
+	}
+	return list
+}
+
+func states(versions map[string][]int) (list []string) {
+	for name, v := range versions {
+		list = append(list, fmt.Sprintf("%s %v", name, v))
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (g *giving) lend(l protocol.Lend) []protocol.Input {
+	if g.lender == 0 {
+		g.lender = mono.Now()
+	}
+	loans := g.r.srv.Lend(l.IDs)
+	m := &wire.Lend{Batch: l.Batch}
+	fds := make([]int, len(loans))
+	for i, loan := range loans {
+		m.IDs, m.Cookies, fds[i] = append(m.IDs, loan.ID), append(m.Cookies, loan.Cookie), loan.FD
+	}
+	g.r.place(journal.Lent, m.IDs)
+	answer := []protocol.Input{protocol.Lent{Batch: l.Batch, IDs: m.IDs}}
+	if len(fds) == 0 {
+		return answer
+	}
+	if err := g.channel.Send(m, fds...); err != nil {
+		g.post(protocol.Broken{Reason: err.Error()})
+	}
+	return answer
+}
+
+func (g *giving) freeze(ids []conn.ID) []protocol.Input {
+	f := protocol.Frozen{FrozenAt: mono.Now()}
+	states, busy, failed := g.r.srv.Freeze(ids, g.versions)
+	f.Busy = busy
+	for i := range states {
+		data, err := states[i].Marshal()
+		if err != nil {
+			panic("handoff: a state of ours cannot be encoded: " + err.Error())
+		}
+		f.IDs, f.States = append(f.IDs, states[i].ID), append(f.States, data)
+	}
+	for id, err := range failed {
+		if f.Failed == nil {
+			f.Failed = map[conn.ID]string{}
+		}
+		f.Failed[id] = err.Error()
+	}
+	return []protocol.Input{f}
+}
+
+func (g *giving) letGo(ids []conn.ID) []protocol.Input {
+	var raw []cbor.RawMessage
+	for _, late := range g.r.srv.Give(ids) {
+		data, err := cbor.Marshal(late)
+		if err != nil {
+			panic("handoff: late output cannot be encoded: " + err.Error())
+		}
+		raw = append(raw, data)
+	}
+	g.report.Moved += len(ids)
+	g.r.place(journal.Given, ids)
+	return []protocol.Input{protocol.Gave{Lates: raw}}
+}
+
+// handed: the successor accepts.
+func (g *giving) handed(h protocol.Handed) {
+	g.report.Pause, g.report.Took, g.report.Stragglers = pauseOf(h.Pause), since(g.lender), g.r.srv.Len()
+	g.report.Result, g.report.Total, g.reported = protocol.ResultDone, since(g.began), true
+	if g.lender == 0 {
+		g.report.Took = 0
+	}
+	g.r.handed.Store(true)
+	g.r.setLast(g.report)
+	g.r.journal.Record(journal.Done{
+		Moved: g.report.Moved, Stragglers: g.report.Stragglers, Pause: journalPause(h.Pause), TookMS: g.report.Took, TotalMS: g.report.Total,
+	})
+	g.req.result <- g.report
+}
+
+func journalPause(p wire.Pause) *journal.Pause {
+	us := pauseOf(p)
+	return &journal.Pause{P50: us.P50, P99: us.P99, P999: us.P999, Max: us.Max}
+}
+
+// fence ends the successor. The intent is in the journal first, if it takes it.
+func (g *giving) fence(reason string) {
+	if err := g.r.commit(journal.Fence{PID: g.report.PID}); err != nil {
+		g.r.log.Error("the fence is not in the journal", "error", err)
+	}
+	g.r.log.Error("the successor is ended", "handoff", g.report.ID, "pid", g.report.PID, "reason", reason)
+	if g.pidfd == nil {
+		return
+	}
+	if err := kill(g.pidfd); err != nil {
+		g.r.log.Error("the successor cannot be ended", "pid", g.report.PID, "error", err)
+	}
+}
+
+// recall takes the workspace back after the successor's death. Sessions that were the successor's are at positions that nobody can tell
+// any more: they are closed and named.
+func (g *giving) recall(ids []conn.ID) {
+	g.r.handed.Store(false)
+	g.r.srv.Reset(ids)
+	reason := fmt.Sprintf("lost with run %d", g.report.To)
+	for _, id := range ids {
+		g.r.journal.Record(journal.Closed{Session: journal.ID(id), Reason: reason})
+		g.r.journal.Closed(uint64(id), reason, 0, 0)
+	}
+	if err := g.r.ws.point(g.r.number, os.Getpid()); err != nil {
+		g.r.log.Error("the workspace cannot be taken back", "error", err)
+	}
+	g.r.log.Error("the successor died; its sessions are lost", "handoff", g.report.ID, "lost", len(ids))
+}
