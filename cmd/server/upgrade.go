@@ -6,16 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"baton/handoff"
 	"baton/handoff/protocol"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 )
 
 // upgrade asks the running server to hand over, shows how far it is, and prints how it went.
@@ -28,7 +24,7 @@ func upgrade(ctx context.Context, o options, stdout, stderr io.Writer) int {
 		}
 		req.Binary = path
 	}
-	bar := newBar(stderr)
+	bar := newUpgradeBar(stderr)
 	h, err := handoff.NewClient(o.Workspace).Upgrade(ctx, req, bar.show)
 	bar.done()
 	if err != nil {
@@ -76,43 +72,6 @@ func us(n int64) string {
 	return fmt.Sprintf("%d µs", n)
 }
 
-// A bar shows how far an upgrade is, on a terminal.
-type bar struct {
-	progress *mpb.Progress
-	bar      *mpb.Bar
-}
-
-func newBar(stderr io.Writer) *bar {
-	f, ok := stderr.(*os.File)
-	if !ok {
-		return &bar{}
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return &bar{}
-	}
-	p := mpb.New(mpb.WithOutput(stderr), mpb.WithWidth(50))
-	state := "asking"
-	b := p.AddBar(0, mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return state + " " })),
-		mpb.AppendDecorators(decor.CountersNoUnit("%d / %d sessions")))
-	return &bar{p, b}
-}
-
-func (b *bar) show(p handoff.Progress) {
-	if b.bar != nil {
-		b.bar.SetTotal(int64(p.Of), false)
-		b.bar.SetCurrent(int64(p.Moved))
-	}
-}
-
-func (b *bar) done() {
-	if b.bar != nil {
-		b.bar.SetTotal(-1, true)
-		b.bar.Abort(true)
-		b.progress.Wait()
-	}
-}
-
 // status prints what the running server says about itself.
 func status(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	s, err := handoff.NewClient(o.Workspace).Status(ctx)
@@ -128,9 +87,5 @@ func status(ctx context.Context, o options, stdout, stderr io.Writer) int {
 }
 
 func replay(ctx context.Context, o options, stdout, stderr io.Writer) int {
-	return fail(stderr, errors.New("not yet"))
-}
-
-func demo(ctx context.Context, stdout, stderr io.Writer) int {
 	return fail(stderr, errors.New("not yet"))
 }

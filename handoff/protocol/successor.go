@@ -77,6 +77,7 @@ func (s *Successor) Step(in Input) []Output {
 		s.promoted(in)
 	case WentRound:
 		s.say(&wire.Beat{N: in.N})
+	case Opened: // accepted here: nobody else has a copy of these
 	case Ended:
 		s.ended(in.IDs)
 	case Part:
