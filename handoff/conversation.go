@@ -18,6 +18,7 @@ type conversation struct {
 	// perform does one thing and returns the answer, if it was a question. It is called with mu held.
 	perform func(protocol.Output) []protocol.Input
 	timeout func(protocol.Timer) time.Duration
+	note    func(protocol.Input) // told of each input that comes from outside, before it is worked off
 	channel *wire.Channel
 
 	mu       sync.Mutex
@@ -85,6 +86,7 @@ func (c *conversation) putWith(in protocol.Input, fds []int) {
 	defer c.mu.Unlock()
 	if !c.over {
 		c.received = fds
+		c.note(in)
 		c.work(in)
 		fds, c.received = c.received, nil
 	}

@@ -95,6 +95,7 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	}
 	g.report = Handoff{ID: fmt.Sprintf("%d.%s", r.number, strconv.FormatInt(time.Now().UnixMilli(), 36)), From: r.number}
 	g.machine, g.perform, g.timeout = protocol.NewPredecessor(protocol.DefaultOptions), g.do, g.limit
+	g.note = g.noteInput
 	r.log.Info("upgrade", "handoff", g.report.ID, "trigger", req.trigger, "binary", g.command()[0], "check", req.check)
 	r.partFromPredecessor(ctx)
 	r.journal.Record(journal.Handoff{
@@ -303,6 +304,19 @@ func (g *giving) do(out protocol.Output) []protocol.Input {
 		panic(fmt.Sprintf("handoff: predecessor cannot do %T", out))
 	}
 	return nil
+}
+
+// noteInput has in the journal what is not told by what follows from it.
+func (g *giving) noteInput(in protocol.Input) {
+	switch in := in.(type) {
+	case protocol.PeerDied:
+		g.r.journal.Record(journal.PeerDied{Run: g.report.To, PID: g.report.PID, How: in.How})
+	case protocol.Received:
+		if take, ok := in.Message.(*wire.Take); ok {
+			g.r.journal.Record(takeEvent(take.Seq, len(take.IDs), take.Refused))
+		}
+	}
+	g.r.noteBye(in)
 }
 
 // errDrained ends a straggler.

@@ -39,6 +39,7 @@ type taking struct {
 	apart   chan struct{} // closed when the predecessor is gone
 	isApart bool
 
+	newest    *batch                  // given last
 	measuring sync.Mutex              // guards what follows
 	pauses    *hdrhistogram.Histogram // ns
 }
@@ -49,6 +50,7 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 		r: r, role: how, pauses: newHistogram(), serving: make(chan struct{}), ended: make(chan protocol.End, 1), apart: make(chan struct{}),
 	}
 	t.machine, t.perform, t.timeout = protocol.NewSuccessor(), t.do, func(protocol.Timer) time.Duration { return r.cfg.Timeouts.Answer }
+	t.note = t.noteInput
 	var err error
 	if t.peer, err = identify(c); err != nil {
 		c.Close()
@@ -106,12 +108,12 @@ func (t *taking) finish() {
 
 func (t *taking) leaveWhenApart() {
 	<-t.apart
-	t.finish()
-	t.r.journal.EndHandoff()
 	for _, l := range t.unnamed {
 		t.r.srv.CloseListener(l)
 		t.r.journal.Record(journal.Listener{URL: l.URL, Addr: l.Addr.String(), How: journal.Unlisted})
 	}
+	t.r.journal.EndHandoff()
+	t.finish()
 }
 
 // partFromPredecessor ends probation, if there is still a predecessor, and returns when it is gone.
@@ -175,6 +177,25 @@ func (t *taking) do(out protocol.Output) []protocol.Input {
 		panic(fmt.Sprintf("handoff: successor cannot do %T", out))
 	}
 	return nil
+}
+
+// noteInput has in the journal what is not told by what follows from it.
+func (t *taking) noteInput(in protocol.Input) {
+	if died, ok := in.(protocol.PeerDied); ok {
+		t.r.journal.Record(journal.PeerDied{Run: t.peerRun, PID: t.peer.pid, How: died.How})
+	}
+	t.r.noteBye(in)
+}
+
+// noteBye ties our journal to the other run's.
+func (r *run) noteBye(in protocol.Input) {
+	received, ok := in.(protocol.Received)
+	if !ok {
+		return
+	}
+	if bye, ok := received.Message.(*wire.Bye); ok && len(bye.Head) == len(journal.Hash{}) {
+		r.journal.Record(journal.Bye{PeerSeq: bye.Seq, PeerHead: journal.Hash(bye.Head)})
+	}
 }
 
 func (t *taking) hello() *wire.Hello {
@@ -308,7 +329,7 @@ func (t *taking) take(o *wire.Offer) []protocol.Input {
 	for i := range states {
 		t.r.adopt(&states[i])
 	}
-	t.recordTake(o.Seq, took)
+	t.r.journal.Record(takeEvent(o.Seq, len(took.IDs), took.Refused))
 	return []protocol.Input{took}
 }
 
@@ -326,12 +347,12 @@ func (r *run) drop(ids []conn.ID) {
 	}
 }
 
-func (t *taking) recordTake(seq int, took protocol.Took) {
-	e := journal.Take{Batch: seq, Count: len(took.IDs)}
-	for _, refused := range took.Refused {
-		e.Refused = append(e.Refused, journal.Refusal{Sessions: journal.IDsOf([]conn.ID{refused.ID}), Reason: refused.Reason})
+func takeEvent(seq, count int, refused []wire.Refusal) journal.Take {
+	e := journal.Take{Batch: seq, Count: count}
+	for _, r := range refused {
+		e.Refused = append(e.Refused, journal.Refusal{Sessions: journal.IDsOf([]conn.ID{r.ID}), Reason: r.Reason})
 	}
-	t.r.journal.Record(e)
+	return e
 }
 
 // own serves sessions from now on, and measures how long they stood still.
@@ -342,9 +363,9 @@ func (t *taking) own(o protocol.Own) {
 			t.r.log.Error("late output cannot be read", "handoff", t.report.ID, "error", err)
 		}
 	}
-	b := &batch{seq: o.Give.Seq, frozenAt: o.FrozenAt, left: len(o.Give.IDs)}
-	n := t.r.srv.Own(o.Give.IDs, lates, func(at int64) { t.resumed(b, at) })
-	t.report.Moved += n
+	b := &batch{seq: o.Give.Seq, frozenAt: o.FrozenAt, of: len(o.Give.IDs), full: make(chan struct{})}
+	t.newest = b
+	t.report.Moved += t.r.srv.Own(o.Give.IDs, lates, func(at int64) { t.resumed(b, at) })
 	t.r.place(journal.Own, o.Give.IDs)
 }
 
@@ -352,8 +373,9 @@ func (t *taking) own(o protocol.Own) {
 type batch struct {
 	seq      int
 	frozenAt int64 // monotonic ns
-	left     int   // sessions that have not had their turn
+	of       int   // sessions
 	pauses   []int64
+	full     chan struct{} // closed when all have had their turn
 }
 
 // resumed is called by the sessions' loops.
@@ -363,18 +385,15 @@ func (t *taking) resumed(b *batch, at int64) {
 	pause := at - b.frozenAt
 	b.pauses = append(b.pauses, pause)
 	t.pauses.RecordValue(min(pause, t.pauses.HighestTrackableValue()))
-	if b.left--; b.left == 0 {
+	if len(b.pauses) == b.of {
+		close(b.full)
 		t.r.journal.Record(journal.Give{Batch: b.seq, Count: len(b.pauses), Pause: journalPause(summaryOf(b.pauses))})
 	}
 }
 
 // promote makes this process the one that is found in the workspace.
 func (t *taking) promote() []protocol.Input {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := t.r.srv.Beat(ctx); err != nil { // the last sessions given have had their first turn
-		t.r.log.Warn("a loop is slow; the longest pauses are not known yet", "error", err)
-	}
+	t.waitResumed()
 	if err := t.r.ws.point(t.r.number, os.Getpid()); err != nil {
 		t.r.log.Error("this run serves, and the workspace does not show it", "error", err)
 	}
@@ -384,6 +403,18 @@ func (t *taking) promote() []protocol.Input {
 	t.measuring.Lock()
 	defer t.measuring.Unlock()
 	return []protocol.Input{protocol.Promoted{Pause: summary(t.pauses)}}
+}
+
+// waitResumed waits, within reason, until the sessions given last have had their first turn, so that their pauses are known.
+func (t *taking) waitResumed() {
+	if t.newest == nil {
+		return
+	}
+	select {
+	case <-t.newest.full:
+	case <-time.After(t.r.cfg.Timeouts.Answer / 4):
+		t.r.log.Warn("a loop is slow, and the longest pauses are not known yet", "handoff", t.report.ID)
+	}
 }
 
 // recordDone: we are about to tell the predecessor that we accept.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -86,6 +85,21 @@ func status(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
+// replay tells from the journals what happened.
 func replay(ctx context.Context, o options, stdout, stderr io.Writer) int {
-	return fail(stderr, errors.New("not yet"))
+	timeline, err := handoff.Replay(ctx, o.Workspace)
+	if err != nil {
+		return fail(stderr, err)
+	}
+	if o.json {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		err = e.Encode(timeline)
+	} else {
+		_, err = io.WriteString(stdout, timeline.Text())
+	}
+	if err != nil {
+		return fail(stderr, err)
+	}
+	return exitOK
 }
