@@ -103,8 +103,16 @@ func (c *Conn) Peek(n int) ([]byte, error) {
 	return nil, io.ErrUnexpectedEOF
 }
 
-// Buffered is the number of bytes that Peek could return now. Only Serve may call it.
-func (c *Conn) Buffered() int { return len(c.in) }
+// Input returns all input that is here, without consuming it, for protocols whose frames are found by looking for their end. The slice
+// is valid until the next Discard or the return of Serve. Only Serve may call it.
+func (c *Conn) Input() []byte { return c.in[:len(c.in):len(c.in)] }
+
+// More is what Serve returns when what Input returned holds no whole frame: ErrMore, ErrTooLong if it is as long as MaxFrame already, or at
+// the end of the stream io.EOF or io.ErrUnexpectedEOF. Only Serve may call it.
+func (c *Conn) More() error {
+	_, err := c.Peek(len(c.in) + 1)
+	return err
+}
 
 // Discard consumes n bytes of input, which must be there. Only Serve may call it.
 func (c *Conn) Discard(n int) { c.in = c.in[n:] }

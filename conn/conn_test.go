@@ -328,20 +328,15 @@ func linesProtocol() conn.Protocol {
 }
 
 func (l *lines) Serve(c *conn.Conn) error {
-	b, err := c.Peek(c.Buffered())
-	if err != nil || len(b) == 0 {
-		_, err = c.Peek(1)
-		return err
-	}
+	b := c.Input()
 	i := bytes.IndexByte(b, '\n')
 	if i < 0 {
-		_, err := c.Peek(len(b) + 1)
-		return err
+		return c.More()
 	}
 	l.n++
 	line := fmt.Sprintf("%d %s", l.n, b[:i+1])
 	c.Discard(i + 1)
-	_, err = c.Write([]byte(line))
+	_, err := c.Write([]byte(line))
 	return err
 }
 

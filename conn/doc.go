@@ -45,3 +45,5 @@
 //
 // Linux only. TCP only. Write accepts bytes before the socket does: what was accepted and not yet sent is lost with its process.
 package conn
+
+import _ "baton/internal/linux"

@@ -5,6 +5,8 @@ package mono
 import (
 	"time"
 
+	_ "baton/internal/linux"
+
 	"golang.org/x/sys/unix"
 )
 
