@@ -54,7 +54,8 @@ type Conn struct {
 	readLeft time.Duration // what was left of it at the freeze
 	input    inputFlags
 	timed    int64 // monotonic ns at which the loop's wheel will look at it; 0 = it is not in there
-	loan     bool  // another process has, or may be receiving, a copy of the socket
+	loan     bool  // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
+	shared   bool  // it came from another process, which may still have a copy
 
 	out output
 }

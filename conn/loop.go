@@ -278,6 +278,6 @@ func (l *loop) slow(c *Conn, took int64) {
 		return
 	}
 	l.slowAt = l.now
-	l.srv.cfg.Log.Warn("handler blocks the loop; declare its protocol Blocking",
+	l.srv.cfg.Log.Warn("a handler kept its loop from everybody else; if it may block, its protocol should say so (Blocking)",
 		slog.String("protocol", c.proto.Name), slog.Any("session", c.id), slog.Duration("took", time.Duration(took)))
 }

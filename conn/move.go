@@ -87,7 +87,7 @@ func (c *Conn) freeze(now int64, versions map[string]int, s *State) error {
 	if h, ok := c.handler.(Stateful); ok {
 		var err error
 		s.Version = versions[c.proto.Name]
-		if s.Saved, err = h.Save(s.Version); err != nil {
+		if s.Saved, err = save(h, s.Version); err != nil {
 			return fmt.Errorf("conn: saving %v: %w", c.id, err)
 		}
 	}
@@ -95,6 +95,15 @@ func (c *Conn) freeze(now int64, versions map[string]int, s *State) error {
 	c.readLeft, c.readBy = s.ReadLeft, 0
 	c.out.freeze(now, s)
 	return nil
+}
+
+func save(h Stateful, version int) (saved []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %T", ErrPanic, v)
+		}
+	}()
+	return h.Save(version)
 }
 
 func (f *inputFlags) flags() (flags Flags) {
@@ -257,8 +266,11 @@ func (s *Server) Borrow(loans []Loan) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range borrowed {
+	for i, c := range borrowed {
 		if s.borrowed[c.id] != nil || s.conns[c.id] != nil {
+			for _, earlier := range borrowed[:i] {
+				delete(s.borrowed, earlier.id)
+			}
 			return fmt.Errorf("conn: session %v was lent twice", c.id)
 		}
 		s.borrowed[c.id] = c
@@ -360,7 +372,7 @@ func (s *Server) Own(ids []ID, lates []Late, resumed func(at int64)) int {
 func (c *Conn) own(late *Late) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.loan = false // the giver's copies only keep the socket open, and it is told when we end the connection
+	c.loan, c.shared = false, true
 	if late == nil {
 		return
 	}

@@ -455,3 +455,69 @@ func pingUntil(c net.Conn, stop <-chan struct{}) error {
 		}
 	}
 }
+
+// Accepted sockets have the options that make the kernel's counts exact, and those that users expect, without a call for each; a move
+// leaves them alone.
+func TestSocketOptions(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	dial(t, listen(t, a, "ping"))
+	waitLen(t, a, 1)
+	check := func(s *conn.Server) {
+		for _, loan := range s.Lend(s.IDs()) {
+			for name, opt := range map[string][3]int{
+				"SO_OOBINLINE": {unix.SOL_SOCKET, unix.SO_OOBINLINE, 1}, "TCP_NODELAY": {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+				"SO_KEEPALIVE": {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, "TCP_KEEPIDLE": {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},
+				"SO_PROTOCOL": {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
+			} {
+				if v, err := unix.GetsockoptInt(loan.FD, opt[0], opt[1]); err != nil || v != opt[2] {
+					t.Errorf("%s is %d, %v; want %d", name, v, err, opt[2])
+				}
+			}
+			if fl, err := unix.FcntlInt(uintptr(loan.FD), unix.F_GETFL, 0); err != nil || fl&unix.O_NONBLOCK == 0 {
+				t.Errorf("flags %#x, %v: not O_NONBLOCK", fl, err)
+			}
+			s.Unlend([]conn.ID{loan.ID})
+		}
+	}
+	check(a)
+	move(t, a, b)
+	check(b)
+}
+
+// A session that was given ends at once for its client, though the giver still has a copy of the socket.
+func TestEndsAtOnceWhileGiverHoldsACopy(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	c := dial(t, listen(t, a, "ping"))
+	waitLen(t, a, 1)
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	give(t, a, b, ids)
+	send(t, c, "ping")
+	c.CloseWrite()
+	c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+	expect(t, c, "pong")
+	expectEOF(t, c)
+	a.Release(ids...)
+}
+
+// Leave ends nothing that another process can go on with.
+func TestLeave(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	c := dial(t, listen(t, a, "ping"))
+	waitLen(t, a, 1)
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	give(t, a, b, ids)
+	if err := b.Leave(); err != nil {
+		t.Error(err)
+	}
+	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	var ne net.Error
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.As(err, &ne) || !ne.Timeout() {
+		t.Errorf("Read: %d, %v; want a timeout: the connection goes on", n, err)
+	}
+	a.Release(ids...)
+}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config says how a Server is to run. The zero value of a field means its default.
@@ -153,13 +155,43 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// abandon resets a session, whatever it is at.
+// abandon resets a session, whatever it is at. One that is frozen may be another process's by now: only our descriptor is closed.
 func (l *loop) abandon(c *Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == idle || c.phase == running {
+	switch c.phase {
+	case idle, running:
 		l.close(c, true)
+	case frozen:
+		l.leave(c)
 	}
+}
+
+// leave closes our descriptor of a session, and nothing else.
+func (l *loop) leave(c *Conn) {
+	c.phase = closed
+	c.out.close()
+	l.remove(c)
+	unix.Close(c.fd)
+	l.srv.mu.Lock()
+	delete(l.srv.conns, c.id)
+	l.srv.noticeEmpty()
+	l.srv.mu.Unlock()
+}
+
+// Leave closes every descriptor and ends the loops, like Close, but ends no connection that another process has a copy of: it is for a
+// process that is about to exit so that another one can take its sessions back.
+func (s *Server) Leave() error {
+	for _, c := range s.all() {
+		c.loop.do(func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.phase == idle || c.phase == running || c.phase == frozen {
+				c.loop.leave(c)
+			}
+		})
+	}
+	return s.Close()
 }
 
 // Close ends the loops and closes every descriptor: listeners, sessions, copies. Peers of sessions that are still ours are reset; of

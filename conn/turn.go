@@ -41,11 +41,7 @@ func (l *loop) turn(c *Conn, events uint32) {
 			l.schedule(c)
 		}
 	}
-	took := -l.now
 	l.now = mono.Now()
-	if took += l.now; took > slowTurn {
-		l.slow(c, took)
-	}
 }
 
 // work wants c.mu held and the session idle.
@@ -136,6 +132,9 @@ func (l *loop) read(c *Conn) (fresh bool, err error) {
 func (l *loop) serve(c *Conn, spare []byte) {
 	c.cork(l.outBuf)
 	err := c.serveAll()
+	if took := mono.Now() - l.now; took > slowTurn {
+		l.slow(c, took)
+	}
 	c.uncork()
 	if err != nil {
 		c.input.ended = true
@@ -273,21 +272,20 @@ func (o *output) pending() (waiting, failed bool) {
 	return len(o.buf) > 0, o.failed
 }
 
-// close ends a session of ours. Where another process may hold a copy of the socket, close would tell the peer nothing, so the
-// connection itself is ended, and the descriptor kept for Release.
+// close ends a session of ours. Where another process may hold a copy of the socket, closing ours would tell the peer nothing, so the
+// connection itself is ended.
 func (l *loop) close(c *Conn, reset bool) {
 	c.phase = closed
 	c.in = nil
 	reason := c.out.close() // from here no Write touches the descriptor
 	l.remove(c)
-	if reset {
+	switch {
+	case reset:
 		abort(c.fd)
+	case c.loan || c.shared:
+		unix.Shutdown(c.fd, unix.SHUT_RDWR)
 	}
-	if c.loan {
-		if !reset {
-			unix.Shutdown(c.fd, unix.SHUT_RDWR)
-		}
-	} else {
+	if !c.loan {
 		unix.Close(c.fd)
 	}
 	l.srv.ended(c, reason)

@@ -31,10 +31,8 @@ type giving struct {
 	lender   int64 // when the first batch was lent; monotonic ns
 	versions map[string]int
 	report   Handoff
-	deadHow  string
 
 	expected int // pid of the child whose HELLO we wait for; 0 = none
-	visitors chan *visitor
 	done     chan protocol.End
 	reported bool
 }
@@ -91,7 +89,7 @@ func (r *run) busyNow() error {
 func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	g := &giving{
 		r: r, req: req, began: mono.Now(),
-		visitors: make(chan *visitor, 1), done: make(chan protocol.End, 1),
+		done: make(chan protocol.End, 1),
 	}
 	g.report = Handoff{ID: fmt.Sprintf("%d.%s", r.number, strconv.FormatInt(time.Now().UnixMilli(), 36)), From: r.number}
 	g.machine, g.perform, g.timeout = protocol.NewPredecessor(protocol.DefaultOptions), g.do, g.limit
@@ -104,6 +102,9 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	defer r.journal.EndHandoff()
 	if err := r.fsm.Move(ctx, fsm.Preparing, req.trigger); err != nil {
 		g.tell(protocol.ResultRolledBack, err.Error())
+		if req.visitor != nil {
+			req.visitor.turnAway(err.Error())
+		}
 		return false
 	}
 	g.start()

@@ -253,8 +253,23 @@ func (r *run) ready(predecessor int) {
 	r.cfg.Ready(ready)
 }
 
+// How much of the past is kept: files older than this, or beyond this size in all, are removed.
+const (
+	journalAge   = 90 * 24 * time.Hour
+	journalBytes = 1 << 30
+)
+
+// prune removes journals of long ago.
+func (r *run) prune() {
+	removed, err := journal.Prune(r.ws.path("journal"), journal.Limits{Age: journalAge, Bytes: journalBytes})
+	if len(removed) > 0 || err != nil {
+		r.log.Info("journals removed", "files", removed, "error", err)
+	}
+}
+
 // serve is the life of a run that serves: one goroutine owns it, and does one thing at a time.
 func (r *run) serve(ctx context.Context, usr2 <-chan os.Signal) error {
+	go r.prune()
 	for {
 		var req *request
 		select {
@@ -304,7 +319,11 @@ func (r *run) close(err error) {
 	if r.control != nil {
 		r.control.close()
 	}
-	if r.srv != nil {
+	switch {
+	case r.srv == nil:
+	case errors.Is(err, ErrGaveUp):
+		r.srv.Leave() // what was given to us is about to be taken back
+	default:
 		r.srv.Close()
 	}
 	if r.journal != nil {
