@@ -53,6 +53,9 @@ type latency struct {
 }
 
 func summarise(h *hdrhistogram.Histogram) latency {
+	if h.TotalCount() == 0 {
+		return latency{} // Max of an empty histogram is not 0
+	}
 	at := func(q float64) time.Duration { return time.Duration(h.ValueAtQuantile(q)) }
 	return latency{h.TotalCount(), at(50), at(99), at(99.9), time.Duration(h.Max())}
 }

@@ -160,7 +160,7 @@ func (c *client) dial(ctx context.Context) (*net.TCPConn, error) {
 		return nil, &fault{Refused, 1, err}
 	}
 	c.set(conn.(*net.TCPConn))
-	if ctx.Err() != nil { // the load was cut between the dial and set
+	if ctx.Err() != nil { // cut after the dial and before set, so Stop's kill found nothing
 		c.kill()
 	}
 	return conn.(*net.TCPConn), nil

@@ -151,7 +151,9 @@ func (m *meter) second(at time.Duration) {
 	m.total.Merge(m.now)
 	p99 := m.now.ValueAtQuantile(99)
 	m.secondP99.Store(p99)
-	if p99 > m.worst.Latency.ValueAtQuantile(99) {
+	// The rest of a second at the end holds few answers, and one that was a little late would make it the worst.
+	full := at-m.began >= time.Second/2 || m.worst.Latency.TotalCount() == 0
+	if full && p99 > m.worst.Latency.ValueAtQuantile(99) {
 		m.worst.At = m.began
 		m.worst.Latency, m.now = m.now, m.worst.Latency
 	}

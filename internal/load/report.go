@@ -33,7 +33,7 @@ type Report struct {
 	Conns    int                     // connections asked for
 	Latency  *hdrhistogram.Histogram // ns, of every pong but those of slow connections; may be empty, never nil
 	OwnDelay *hdrhistogram.Histogram // ns, by which pings were sent late through the client's own fault; in no latency
-	Worst    Second                  // the second with the highest p99
+	Worst    Second                  // the second with the highest p99; a rest of under half a second at the end does not compete
 	Failures []Failure               // the first maxFailures, in the order they were noticed
 }
 
