@@ -1,6 +1,7 @@
 package conn_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"baton/conn"
 
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 )
 
 // lend does what goes before the freeze: copies of the sockets of all of a's sessions are with b.
@@ -520,4 +522,50 @@ func TestLeave(t *testing.T) {
 		t.Errorf("Read: %d, %v; want a timeout: the connection goes on", n, err)
 	}
 	a.Release(ids...)
+}
+
+// Whatever the client sends in whatever pieces, wherever the session is when they come, and whatever is tried and taken back meanwhile: the
+// answers are those of a session that never moved.
+func TestMoveProperty(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1}, linesProtocol())
+	b, _ := start(t, conn.Config{Run: 2}, linesProtocol())
+	addr := listen(t, a, "lines")
+	rapid.Check(t, func(rt *rapid.T) {
+		waitLen(t, a, 0)
+		c := dial(t, addr)
+		waitLen(t, a, 1)
+		from, to := a, b
+		var sent, want bytes.Buffer
+		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 4).Draw(rt, "what") {
+			case 0, 1:
+				piece := rapid.StringMatching(`[a-z\n]{1,20}`).Draw(rt, "piece")
+				sent.WriteString(piece)
+				send(t, c, piece)
+			case 2:
+				move(t, from, to)
+				from, to = to, from
+			case 3: // an offer that comes to nothing
+				ids := lend(t, from, to)
+				offer(t, from, to, ids)
+				from.Thaw(ids)
+				to.Drop(ids)
+				from.Unlend(ids)
+			case 4:
+				time.Sleep(time.Millisecond)
+			}
+		}
+		for n, line := range bytes.SplitAfter(sent.Bytes(), []byte("\n")) {
+			if bytes.HasSuffix(line, []byte("\n")) {
+				fmt.Fprintf(&want, "%d %s", n+1, line)
+			}
+		}
+		c.CloseWrite()
+		got, err := io.ReadAll(c)
+		if err != nil || !bytes.Equal(got, want.Bytes()) {
+			rt.Fatalf("sent %q: got %q, %v; want %q", sent.Bytes(), got, err, want.Bytes())
+		}
+		c.Close()
+		waitLen(t, b, 0)
+	})
 }

@@ -115,8 +115,18 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	r.setCurrent(nil)
 	r.talk.Store(nil)
 	g.stop()
+	g.closePidfds()
 	g.tell(end.Result, end.Reason)
 	return end.Result == protocol.ResultDone
+}
+
+func (g *giving) closePidfds() {
+	if g.pidfd != nil {
+		g.pidfd.Close()
+	}
+	if g.peer != nil {
+		g.peer.peer.pidfd.Close() // the same one, or another of the same process
+	}
 }
 
 func (g *giving) command() []string {
@@ -136,8 +146,9 @@ func (r *run) setCurrent(g *giving) {
 func (g *giving) bring() {
 	if v := g.req.visitor; v != nil {
 		go func() {
-			waitEnd(v.peer.pidfd)
-			g.put(protocol.PeerDied{How: fmt.Sprintf("the successor (pid %d) ended", v.peer.pid)})
+			if waitEnd(v.peer.pidfd) {
+				g.put(protocol.PeerDied{How: fmt.Sprintf("the successor (pid %d) ended", v.peer.pid)})
+			}
 		}()
 		g.admit(v)
 		return
@@ -380,6 +391,10 @@ func (g *giving) greet(h *wire.Hello) []protocol.Input {
 	})
 	if err := g.fit(h); err != nil {
 		r.journal.Record(journal.Refused{Reason: err.Error()})
+		if g.req.visitor != nil {
+			// It was given nothing, so nobody has to wait until it ends; and it is not ours to end.
+			g.post(protocol.PeerDied{How: err.Error()})
+		}
 		return []protocol.Input{protocol.Unfit{Reason: err.Error()}}
 	}
 	g.channel.SetVersion(wire.Version)
