@@ -33,3 +33,5 @@
 // A live run's file is locked, and is read through [Journal.Snapshot]. The hash chain shows carelessness and damage, not malice: whoever may
 // write the file may write a new chain. docs/journal.md describes the format.
 package journal
+
+import _ "baton/internal/linux"

@@ -5,51 +5,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"baton/internal/session"
 )
 
-// An ID names a session, in whichever run it lives: the number of the run that opened it in the high 24 bits, a counter of that run in the
-// low 40. As text, here and in the file, it is "7-1234". Zero is no session.
-type ID uint64
+const counterBits = session.CounterBits
 
-const counterBits = 40
-
-func (id ID) String() string {
-	return strconv.FormatUint(uint64(id)>>counterBits, 10) + "-" + strconv.FormatUint(uint64(id)&(1<<counterBits-1), 10)
-}
-
-// MarshalText writes what String does.
-func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
-
-// UnmarshalText reads what MarshalText writes, as [ParseID] does.
-func (id *ID) UnmarshalText(text []byte) (err error) {
-	*id, err = ParseID(string(text))
-	return err
-}
+// An ID names a session, in whichever run it lives. As text, here and in the file, it is "7-1234".
+type ID = session.ID
 
 // ParseID reads an ID's text, and nothing else: no sign, no leading zero.
-func ParseID(s string) (ID, error) {
-	run, n, ok := strings.Cut(s, "-")
-	if !ok {
-		return 0, fmt.Errorf("session id %q: want RUN-NUMBER", s)
-	}
-	r, err := number(run, 64-counterBits)
-	if err != nil {
-		return 0, fmt.Errorf("session id %q: run: %w", s, err)
-	}
-	c, err := number(n, counterBits)
-	if err != nil {
-		return 0, fmt.Errorf("session id %q: number: %w", s, err)
-	}
-	return ID(r<<counterBits | c), nil
-}
-
-// number is ParseUint without the spellings that would not come back the same.
-func number(s string, bits int) (uint64, error) {
-	if len(s) > 1 && s[0] == '0' {
-		return 0, fmt.Errorf("%q has a leading zero", s)
-	}
-	return strconv.ParseUint(s, 10, bits)
-}
+func ParseID(s string) (ID, error) { return session.ParseID(s) }
 
 // IDs is a set of session ids. As text it is ranges within a run, ascending: "6-9 7-1..252 7-300".
 type IDs []uint64
@@ -133,7 +99,7 @@ func parseRange(s string) (lo, hi uint64, err error) {
 	if err != nil || !isRange {
 		return lo, lo, err
 	}
-	n, err := number(last, counterBits)
+	n, err := session.Number(last, counterBits)
 	if err != nil {
 		return 0, 0, fmt.Errorf("session ids %q: %w", s, err)
 	}

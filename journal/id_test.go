@@ -7,27 +7,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestIDText(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		id := ID(rapid.Uint64().Draw(t, "id"))
-		back, err := ParseID(id.String())
-		if err != nil || back != id {
-			t.Fatalf("%d as %q comes back as %d, %v", uint64(id), id, back, err)
-		}
-	})
-	if got := id(7, 1234).String(); got != "7-1234" {
-		t.Errorf("got %q, want 7-1234", got)
-	}
-}
-
-func TestParseIDRefuses(t *testing.T) {
-	for _, s := range []string{"", "7", "-", "7-", "-7", "7-x", "16777216-1", "1-1099511627776", "1-2-3", " 1-2", "1-2 ", "01-2", "1-02", "+1-2", "1_0-2"} {
-		if id, err := ParseID(s); err == nil {
-			t.Errorf("ParseID(%q) = %v, want an error", s, id)
-		}
-	}
-}
-
 func TestIDsText(t *testing.T) {
 	for _, c := range []struct {
 		ids  []ID

@@ -25,7 +25,7 @@ func sentence(d Data, role string) string {
 	case Welcome:
 		return fmt.Sprintf("WELCOME: %s, %s", plural(d.Listeners, "listener", "listeners"), plural(d.Sessions, "session", "sessions"))
 	case Lend:
-		return batchSentence(d.Batch, giver, "lends", "is lent", len(d.Sessions))
+		return "lends copies of " + plural(len(d.Sessions), "socket", "sockets") + " ahead"
 	case Offer:
 		return batchSentence(d.Batch, giver, "freezes and offers", "is offered", len(d.Sessions))
 	case Take:

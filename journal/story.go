@@ -89,8 +89,6 @@ func (s *Story) learn(e of) {
 		if d.Pause != nil {
 			s.Pause = d.Pause
 		}
-	case Lend:
-		s.batch(d.Batch).Lent = len(d.Sessions)
 	case Offer:
 		s.batch(d.Batch).Offered = len(d.Sessions)
 	case Take:

@@ -75,9 +75,9 @@ func (s *Story) batches(b *strings.Builder) {
 		return
 	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "batch\tlent\toffered\ttaken\trefused\tgiven\tpause p50\tp99\tmax\t")
+	fmt.Fprintln(w, "batch\toffered\ttaken\trefused\tgiven\tpause p50\tp99\tmax\t")
 	for _, r := range s.Batches {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t", r.Batch, count(r.Lent), count(r.Offered), count(r.Taken), count(r.Refused), count(r.Given))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t", r.Batch, count(r.Offered), count(r.Taken), count(r.Refused), count(r.Given))
 		if p := r.Pause; p != nil {
 			fmt.Fprintf(w, "%s\t%s\t%s\t", micros(p.P50), micros(p.P99), micros(p.Max))
 		} else {

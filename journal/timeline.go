@@ -65,7 +65,6 @@ type Side struct {
 // A Batch is sessions that moved together.
 type Batch struct {
 	Batch   int    `json:"batch"`
-	Lent    int    `json:"lent"`
 	Offered int    `json:"offered"`
 	Taken   int    `json:"taken"`
 	Refused int    `json:"refused"`

@@ -22,3 +22,6 @@ var start, origin = func() (time.Time, int64) {
 
 // Now returns CLOCK_MONOTONIC in nanoseconds.
 func Now() int64 { return origin + int64(time.Since(start)) }
+
+// At returns CLOCK_MONOTONIC, in nanoseconds, at a time that time.Now has given.
+func At(t time.Time) int64 { return origin + int64(t.Sub(start)) }

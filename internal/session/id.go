@@ -11,32 +11,52 @@ import (
 // counter of that run in the low 40. As text it is "7-1234". Zero is no session.
 type ID uint64
 
-const counterBits = 40
+// CounterBits is how many bits of an ID are the counter.
+const CounterBits = 40
 
 // MakeID joins a run's number and a counter. Both have to fit their bits.
-func MakeID(run int, n uint64) ID { return ID(uint64(run)<<counterBits | n&(1<<counterBits-1)) }
+func MakeID(run int, n uint64) ID { return ID(uint64(run)<<CounterBits | n&(1<<CounterBits-1)) }
 
 // Run is the number of the run that opened the session.
-func (id ID) Run() int { return int(id >> counterBits) }
+func (id ID) Run() int { return int(id >> CounterBits) }
 
 // N is the session's number within the run that opened it.
-func (id ID) N() uint64 { return uint64(id) & (1<<counterBits - 1) }
+func (id ID) N() uint64 { return uint64(id) & (1<<CounterBits - 1) }
 
-func (id ID) String() string { return fmt.Sprintf("%d-%d", id.Run(), id.N()) }
+func (id ID) String() string {
+	return strconv.FormatInt(int64(id.Run()), 10) + "-" + strconv.FormatUint(id.N(), 10)
+}
 
-// ParseID reads what String writes.
+// MarshalText writes what String does.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText writes, as [ParseID] does.
+func (id *ID) UnmarshalText(text []byte) (err error) {
+	*id, err = ParseID(string(text))
+	return err
+}
+
+// ParseID reads what String writes, and nothing else: no sign, no leading zero.
 func ParseID(s string) (ID, error) {
 	run, n, ok := strings.Cut(s, "-")
 	if !ok {
 		return 0, fmt.Errorf("session id %q: want RUN-NUMBER", s)
 	}
-	r, err := strconv.ParseUint(run, 10, 24)
+	r, err := Number(run, 64-CounterBits)
 	if err != nil {
 		return 0, fmt.Errorf("session id %q: run: %w", s, err)
 	}
-	c, err := strconv.ParseUint(n, 10, counterBits)
+	c, err := Number(n, CounterBits)
 	if err != nil {
 		return 0, fmt.Errorf("session id %q: number: %w", s, err)
 	}
 	return MakeID(int(r), c), nil
+}
+
+// Number is strconv.ParseUint without the spellings that would not come back the same.
+func Number(s string, bits int) (uint64, error) {
+	if len(s) > 1 && s[0] == '0' {
+		return 0, fmt.Errorf("%q has a leading zero", s)
+	}
+	return strconv.ParseUint(s, 10, bits)
 }

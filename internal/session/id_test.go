@@ -22,7 +22,7 @@ func TestIDRoundTrip(t *testing.T) {
 }
 
 func TestParseIDRefuses(t *testing.T) {
-	for _, s := range []string{"", "7", "-", "7-", "-7", "7-x", "16777216-1", "1-1099511627776", "1-2-3", " 1-2"} {
+	for _, s := range []string{"", "7", "-", "7-", "-7", "7-x", "16777216-1", "1-1099511627776", "1-2-3", " 1-2", "01-2", "1-02", "+1-2"} {
 		if id, err := ParseID(s); err == nil {
 			t.Errorf("ParseID(%q) = %v, want an error", s, id)
 		}
