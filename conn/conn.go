@@ -40,37 +40,34 @@ type Conn struct {
 	handler Handler
 	id      ID
 	fd      int
-	ref     ref
+	ref     ref // guarded by mu
 	peer    netip.AddrPort
 	opened  int64 // unix ns
 
-	// The input half. mu is held by the loop for a whole turn, except while a blocking handler runs: then phase is running, and the
-	// input belongs to the handler's goroutine.
-	mu       sync.Mutex
-	phase    phase
-	in       []byte        // read from the socket, not consumed; during a turn it may lie in the loop's scratch
-	read     uint64        // bytes read from the socket since the session was opened
-	readBy   int64         // monotonic ns at which the read timeout strikes; 0 = not running
-	readLeft time.Duration // what was left of it at the freeze
-	input    inputFlags
-	timed    int64 // monotonic ns at which the loop's wheel will look at it; 0 = it is not in there
-	loan     bool  // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
-	shared   bool  // it came from another process, which may still have a copy
+	// The input half, and what the loop does with it. The loop holds mu for a whole turn, a handler's call included, except while a
+	// blocking handler runs: then phase is running, and in, held and what it reads of input belong to the handler's goroutine.
+	mu     sync.Mutex
+	in     []byte // read from the socket, not consumed; in a turn it may lie in the loop's buffer
+	read   uint64 // bytes read from the socket since the session was opened
+	readBy timer  // when the read timeout strikes
+	timed  int64  // monotonic ns at which the loop's wheel will look at it; 0 = it is not in there
+	phase  phase
+	held   bool // Serve was shown less than there is, since output was full: it is owed a call
+	input  inputFlags
+	loan   bool // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
+	shared bool // it came from another process, which may still have a copy
 
 	out output
 }
 
-// inputFlags are guarded by Conn.mu.
+// inputFlags say how far the input is. They are guarded by Conn.mu.
 type inputFlags struct {
-	ready bool // the socket may have input: not yet seen EAGAIN since the last edge
-	hup   bool // the peer's FIN or an error may be behind the input: a short read does not mean empty
-	eof   bool // the peer's FIN was read
-	ended bool // Serve is not called any more: output is flushed, then the session is closed
-	shut  bool // our FIN is sent, input is discarded until the peer's or linger's end
+	ready  bool // the socket may have something to read: since the last edge it has not said that it is empty
+	beyond bool // a FIN, an error or urgent data may come after the input: a short read does not mean that the socket is empty
+	eof    bool // the peer's FIN was read
+	ended  bool // Serve is not called any more: output is flushed, then the session is closed
+	shut   bool // our FIN is sent; input is read and thrown away until the peer's FIN, or for lingerTime
 }
-
-// ref is where the loop finds a session: what an epoll event carries. An event of another generation is of a session that is gone.
-type ref struct{ slot, gen uint32 }
 
 // ID is the session's name, the same in every process that serves it.
 func (c *Conn) ID() ID { return c.id }
@@ -88,10 +85,14 @@ func (c *Conn) Handler() Handler { return c.handler }
 func (c *Conn) Opened() time.Time { return time.Unix(0, c.opened) }
 
 // Peek returns the next n bytes of input without consuming them. The slice is valid until the next Discard or the return of Serve.
-// Only Serve may call it. It looks only at what has been read and never blocks: it returns ErrMore if fewer are here, ErrTooLong if n
-// is over the protocol's MaxFrame, and at the end of the stream io.EOF if nothing is left or io.ErrUnexpectedEOF if too little is.
+// Only Serve may call it. It looks only at what has been read and never blocks. The error is
+//   - ErrMore if fewer are here, or if so much output waits that the peer has to take some first (Config.HighWater);
+//   - ErrTooLong if n is over the protocol's MaxFrame;
+//   - at the end of the stream, io.EOF if nothing is left, or io.ErrUnexpectedEOF if too little is.
 func (c *Conn) Peek(n int) ([]byte, error) {
 	switch {
+	case c.holdBack():
+		return nil, ErrMore
 	case n > c.proto.MaxFrame:
 		return nil, ErrTooLong
 	case n <= len(c.in):
@@ -104,18 +105,36 @@ func (c *Conn) Peek(n int) ([]byte, error) {
 	return nil, io.ErrUnexpectedEOF
 }
 
-// Input returns all input that is here, without consuming it, for protocols whose frames are found by looking for their end. The slice
-// is valid until the next Discard or the return of Serve. Only Serve may call it.
-func (c *Conn) Input() []byte { return c.in[:len(c.in):len(c.in)] }
+// Input returns all input that is here, without consuming it, for protocols whose frames are found by looking for their end. It
+// returns none if so much output waits that the peer has to take some first. The slice is valid until the next Discard or the return
+// of Serve. Only Serve may call it.
+func (c *Conn) Input() []byte {
+	if c.holdBack() {
+		return nil
+	}
+	return c.in[:len(c.in):len(c.in)]
+}
 
 // More is what Serve returns when what Input returned holds no whole frame: ErrMore, ErrTooLong if it is as long as MaxFrame already, or at
 // the end of the stream io.EOF or io.ErrUnexpectedEOF. Only Serve may call it.
 func (c *Conn) More() error {
+	if c.held {
+		return ErrMore // Input has shown less than there is
+	}
 	_, err := c.Peek(len(c.in) + 1)
 	return err
 }
 
-// Discard consumes n bytes of input, which must be there. Only Serve may call it.
+// holdBack reports whether output is above its high-water mark. The handler is then shown no input, so that it returns, and is called
+// again when the peer has taken some: who asks for much at once is not behind, and must not be ended as if it were.
+func (c *Conn) holdBack() bool {
+	if c.out.full.Load() {
+		c.held = true
+	}
+	return c.held
+}
+
+// Discard consumes n bytes of input, which must be there: Peek or Input has shown them. Only Serve may call it.
 func (c *Conn) Discard(n int) { c.in = c.in[n:] }
 
 // Close ends the session from any goroutine: what Write has accepted is sent, then the connection is closed. It does not wait. reason
@@ -134,6 +153,9 @@ type Info struct {
 	Opened        time.Time
 	Read, Written uint64 // positions: bytes read from and written to the socket since it was opened
 }
+
+// served reports whether this process serves the session now. It wants c.mu held.
+func (c *Conn) served() bool { return c.phase == idle || c.phase == running }
 
 // info wants c.mu held.
 func (c *Conn) info() Info {

@@ -10,7 +10,8 @@ import (
 //
 // Serve is called when input has been read, on one goroutine at a time. It consumes whole frames with Peek and Discard, answers with
 // Write, and returns:
-//   - [ErrMore], as Peek gives it: call again when more input is here. What was not discarded stays.
+//   - [ErrMore], as Peek gives it: call again when more input is here, or when the peer has taken more of the output. What was not
+//     discarded stays.
 //   - nil: if something was consumed and input is left, Serve is called again at once; otherwise as ErrMore.
 //   - any other error: the session ends, with this error as its reason, after the output so far has been sent. io.EOF, as Peek gives
 //     it when the peer has ended its stream between frames, is the ordinary end.
@@ -42,7 +43,7 @@ type Protocol struct {
 }
 
 var (
-	// ErrMore is what Peek returns when the frame is not all here yet, and what Serve then returns.
+	// ErrMore is what Peek returns when the frame cannot be had yet, and what Serve then returns.
 	ErrMore = errors.New("conn: more input needed")
 	// ErrTooLong ends a session whose frame is longer than the protocol's MaxFrame.
 	ErrTooLong = errors.New("conn: frame too long")
@@ -55,7 +56,9 @@ var (
 	// ErrReadTimeout and ErrWriteTimeout end a session whose peer sent, or took, nothing for too long.
 	ErrReadTimeout  = errors.New("conn: nothing received within the read timeout")
 	ErrWriteTimeout = errors.New("conn: nothing taken within the write timeout")
-	// ErrStopped ends a session because its server stops.
+	// ErrPanic ends a session whose handler panicked.
+	ErrPanic = errors.New("conn: handler panicked")
+	// ErrStopped ends a session because its server stops, and is what a server says that was closed.
 	ErrStopped = errors.New("conn: server stopped")
 )
 
@@ -76,6 +79,19 @@ func (p *Protocol) complete() (*Protocol, error) {
 		q.Writes = []int{1}
 	}
 	return &q, nil
+}
+
+// newHandler calls New, and reports ErrPanic if it panics.
+func (p *Protocol) newHandler() (h Handler, err error) {
+	defer recoverAs(&err)
+	return p.New(), nil
+}
+
+// recoverAs, deferred, makes an error of a panic of a handler. It does not tell the value, which could hold payload.
+func recoverAs(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("%w: %T", ErrPanic, v)
+	}
 }
 
 // pick chooses the state version to write for a reader of these versions.

@@ -3,13 +3,8 @@ package conn
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"os"
 	"strings"
-	"time"
-
-	"baton/internal/session"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +24,7 @@ type Listener struct {
 	fd    int
 	proto *Protocol
 
-	// These belong to the first loop's goroutine.
+	// These belong to the first loop's goroutine, which accepts for all.
 	accepting bool // as last asked for
 	watched   bool // registered with epoll: accepting, and not pausing
 }
@@ -43,7 +38,8 @@ func ParseURL(url string) (protocol, address string, err error) {
 	return protocol, address, nil
 }
 
-// Listen opens a listener, which accepts only after Accept. The error is ErrURL, ErrProtocol or what the system said.
+// Listen opens a listener, which accepts only after Accept. The error is ErrURL, ErrProtocol, ErrStopped after Close, or what the system
+// said.
 func (s *Server) Listen(url string) (*Listener, error) {
 	protocol, address, err := ParseURL(url)
 	if err != nil {
@@ -74,15 +70,24 @@ func (s *Server) TryListen(url string) error {
 	return nil
 }
 
-// AdoptListener makes a listener of a listening socket that another process opened. It takes ownership of fd, also when it fails.
-func (s *Server) AdoptListener(url string, fd int) (*Listener, error) {
+// AdoptListener makes a listener of a listening socket that another process opened. It takes ownership of fd, also when it fails. The
+// errors are those of Listen; a socket in blocking mode is refused, since the mode is every holder's and not ours to change.
+func (s *Server) AdoptListener(url string, fd int) (_ *Listener, err error) {
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+			err = fmt.Errorf("listener %q: %w", url, err)
+		}
+	}()
 	l, err := s.newListener(url, fd)
 	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("listener %q: %w", url, err)
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, ErrStopped
+	}
 	s.listeners = append(s.listeners, l)
 	return l, nil
 }
@@ -99,6 +104,9 @@ func (s *Server) newListener(url string, fd int) (*Listener, error) {
 	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
 		return nil, errors.New("not a listening socket")
 	}
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+		return nil, errors.New("socket is in blocking mode")
+	}
 	addr, err := localAddr(fd)
 	if err != nil {
 		return nil, err
@@ -106,7 +114,7 @@ func (s *Server) newListener(url string, fd int) (*Listener, error) {
 	return &Listener{URL: url, Addr: addr, fd: fd, proto: p}, nil
 }
 
-// FD is the listener's socket. It stays the server's and is valid until CloseListeners.
+// FD is the listener's socket. It stays the server's, and is valid until the listener is closed.
 func (l *Listener) FD() int { return l.fd }
 
 // Listeners returns the open listeners in the order they were opened.
@@ -146,38 +154,26 @@ func (s *Server) snapshotListeners() []*Listener {
 	return append([]*Listener(nil), s.listeners...)
 }
 
-// watchListener brings epoll in line with what was asked for. It belongs to the first loop's goroutine.
-func (s *Server) watchListener(i int, l *Listener) {
-	switch {
-	case l.accepting && !l.watched:
-		// Level-triggered: a queue that was not emptied reports itself again.
-		if err := s.loops[0].watch(l.fd, ref{slot: uint32(i + 1)}, unix.EPOLLIN); err != nil {
-			s.cfg.Log.Error("cannot accept", slog.String("listener", l.URL), slog.Any("error", err))
-			return
-		}
-		l.watched = true
-	case !l.accepting && l.watched:
-		s.unwatchListener(l)
-	}
-}
-
-func (s *Server) unwatchListener(l *Listener) {
-	s.loops[0].unwatch(l.fd)
-	l.watched = false
-}
-
-// CloseListener closes one listener: nobody can dial it any more, unless another process holds its socket.
+// CloseListener closes one listener, having accepted who had dialled by then: nobody can dial it any more, unless another process holds
+// its socket. Whoever dials in the microseconds between the last accept and the close is reset; there is no call that does both.
 func (s *Server) CloseListener(l *Listener) {
-	s.closeListeners(func(o *Listener) bool { return o == l })
+	s.closeListeners(func(i int, o *Listener) bool {
+		for o == l && s.accept(i) {
+		}
+		return o == l
+	})
 }
 
 // CloseListeners closes all listeners.
-func (s *Server) CloseListeners() { s.closeListeners(func(*Listener) bool { return true }) }
+func (s *Server) CloseListeners() {
+	s.closeListeners(func(int, *Listener) bool { return true })
+}
 
-func (s *Server) closeListeners(which func(*Listener) bool) {
+// closeListeners closes those for which the function, called on the first loop's goroutine, says so.
+func (s *Server) closeListeners(which func(i int, l *Listener) bool) {
 	s.loops[0].do(func() {
 		for i, l := range s.snapshotListeners() {
-			if l == nil || !which(l) {
+			if l == nil || !which(i, l) {
 				continue
 			}
 			l.accepting = false
@@ -188,53 +184,4 @@ func (s *Server) closeListeners(which func(*Listener) bool) {
 			s.mu.Unlock()
 		}
 	})
-}
-
-// accept takes what is in the i-th listener's queue, a bounded number at a time. It belongs to the first loop's goroutine.
-func (s *Server) accept(i int) {
-	l := s.snapshotListeners()[i]
-	for n := 0; l != nil && l.watched && n < 64; n++ {
-		fd, sa, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch err {
-		case nil:
-			s.open(l.proto, fd, addrPort(sa))
-		case unix.EAGAIN:
-			return
-		case unix.EINTR, unix.ECONNABORTED:
-		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			s.pauseAccepting(i, l, err)
-			return
-		default:
-			s.cfg.Log.Warn("accept", slog.String("listener", l.URL), slog.Any("error", os.NewSyscallError("accept4", err)))
-			return
-		}
-	}
-}
-
-// pauseAccepting leaves new connections in the kernel's queue for a moment: level-triggered, the loop would otherwise do nothing else.
-func (s *Server) pauseAccepting(i int, l *Listener, err error) {
-	s.cfg.Log.Error("accepting pauses: out of a resource", slog.String("listener", l.URL), slog.Any("error", err),
-		slog.Duration("for", acceptPause))
-	s.unwatchListener(l)
-	time.AfterFunc(acceptPause, func() {
-		s.loops[0].do(func() {
-			if s.snapshotListeners()[i] == l {
-				s.watchListener(i, l)
-			}
-		})
-	})
-}
-
-// open makes a session of an accepted connection. It owns fd.
-func (s *Server) open(p *Protocol, fd int, peer netip.AddrPort) {
-	n := s.counter.Add(1)
-	l := s.loops[n%uint64(len(s.loops))]
-	c := &Conn{loop: l, proto: p, handler: p.New(), id: session.MakeID(s.cfg.Run, n), fd: fd, peer: peer, opened: time.Now().UnixNano()}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.opened(c)
-	if err := l.add(c); err != nil { // a new socket is writable, so the first event comes at once and starts the read timeout
-		c.out.end(err)
-		l.close(c, true)
-	}
 }

@@ -2,7 +2,6 @@ package conn
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -21,11 +20,11 @@ type loop struct {
 	wheel   wheel
 	alarmed bool // epoll's read deadline is set for the wheel's next tick
 	events  [256]unix.EpollEvent
-	woken   [256]*Conn
-	inBuf   []byte // input of the session whose turn it is: joinLimit for what it had, maxRead for what it gets
-	outBuf  []byte // its output
-	now     int64  // monotonic ns; at least once per turn
-	slowAt  int64  // when a slow handler was last reported
+	woken   [256]*Conn // the sessions of events; nil = it is of none, or of one that is gone
+	inBuf   []byte     // input of the session whose turn it is: joinLimit for what it had, maxRead for what it gets
+	outBuf  []byte     // its output; capacity maxRead
+	now     int64      // monotonic ns, as of the end of the last turn
+	slowAt  int64      // when a slow handler was last reported; monotonic ns
 
 	srv  *Server
 	done chan struct{} // closed when the goroutine has ended
@@ -36,29 +35,14 @@ type loop struct {
 	epfd  int
 	wake  int // eventfd
 
-	mu     sync.Mutex // guards what follows; taken after Conn.mu
+	mu     sync.Mutex // guards what follows; taken last
 	posted []*Conn    // sessions that need a turn though no event says so
 	calls  []func()   // what the loop's goroutine is to do
-	awake  bool       // the loop will look at posted and calls of its own accord
-	stop   bool
-	slots  []slot
-	free   []uint32
+	awake  bool       // the loop will look at posted and calls of its own accord, or has ended: wake is not to be touched
+	stop   bool       // this round is the last, after which the descriptors are closed
+	slots  []slot     // sessions by ref.slot
+	free   []uint32   // slots without a session
 }
-
-// A slot holds a session that is registered with epoll. The generation tells its events from those of the slot's earlier tenants.
-type slot struct {
-	conn *Conn
-	gen  uint32
-}
-
-const (
-	maxRead   = 64 << 10 // bytes a turn; then the session goes to the back of the queue
-	joinLimit = 64 << 10 // leftover input up to this size is joined with what is read in the loop's buffer, a larger one in its own
-	slowTurn  = int64(10 * time.Millisecond)
-
-	// Input and output are both watched from the start, edge-triggered, so that nothing has to be changed in epoll as they come and go.
-	sessionEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
-)
 
 func newLoop(s *Server) (_ *loop, err error) {
 	l := &loop{
@@ -89,6 +73,7 @@ func newLoop(s *Server) (_ *loop, err error) {
 	return l, nil
 }
 
+// run is the loop's goroutine.
 func (l *loop) run() {
 	defer close(l.done)
 	for !l.round() {
@@ -135,20 +120,22 @@ func (l *loop) wait() (n int) {
 		l.epoll.SetReadDeadline(time.Now().Add(time.Duration(wheelTick)))
 		l.alarmed = true
 	}
-	err := l.raw.Read(func(fd uintptr) bool {
+	look := func(fd uintptr) bool {
 		n, _ = unix.EpollWait(int(fd), l.events[:], 0) // the only error of a descriptor of our own is EINTR
 		return n > 0 || !park
-	})
+	}
+	err := l.raw.Read(look)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		l.epoll.SetReadDeadline(time.Time{})
 		l.alarmed = false
+		look(uintptr(l.epfd)) // what has come is older than the alarm
 	} else if err != nil {
 		panic("conn: waiting on our own epoll descriptor: " + err.Error())
 	}
 	return max(n, 0)
 }
 
-// mayPark promises that whoever posts from now on will wake the loop, unless something is posted already.
+// mayPark reports whether nothing is posted, and if so has whoever posts from now on wake the loop.
 func (l *loop) mayPark() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -166,7 +153,7 @@ func (l *loop) collect(n int) (posted []*Conn, calls []func(), last bool) {
 		switch r := (ref{uint32(e.Fd), uint32(e.Pad)}); {
 		case r == ref{}:
 			var b [8]byte
-			unix.Read(l.wake, b[:])
+			unix.Read(l.wake, b[:]) // empties it, so that it wakes again
 		case r.gen == 0:
 			l.calls = append(l.calls, func() { l.srv.accept(int(r.slot) - 1) })
 		case l.slots[r.slot].gen == r.gen:
@@ -186,19 +173,27 @@ func (l *loop) post(c *Conn) {
 	l.wakeLocked()
 }
 
-// do runs f on the loop's goroutine and returns when it has. After the loop has ended, f is not run.
-func (l *loop) do(f func()) {
+// do runs f on the loop's goroutine and returns when it has. If the loop has ended, f is not run, and do reports false.
+func (l *loop) do(f func()) bool {
 	ran := make(chan struct{})
-	l.mu.Lock()
-	l.calls = append(l.calls, func() { f(); close(ran) })
-	l.wakeLocked()
-	l.mu.Unlock()
+	l.call(func() { f(); close(ran) })
 	select {
 	case <-ran:
+		return true
 	case <-l.done:
+		return false
 	}
 }
 
+// call has f run on the loop's goroutine, and does not wait for it.
+func (l *loop) call(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls = append(l.calls, f)
+	l.wakeLocked()
+}
+
+// quit ends the loop after one more round, and returns when it has ended.
 func (l *loop) quit() {
 	l.mu.Lock()
 	l.stop = true
@@ -212,72 +207,4 @@ func (l *loop) wakeLocked() {
 		l.awake = true
 		unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
-}
-
-// add registers a session with epoll.
-func (l *loop) add(c *Conn) error {
-	l.mu.Lock()
-	if n := len(l.free); n > 0 {
-		c.ref.slot = l.free[n-1]
-		l.free = l.free[:n-1]
-	} else {
-		c.ref.slot = uint32(len(l.slots))
-		l.slots = append(l.slots, slot{})
-	}
-	s := &l.slots[c.ref.slot]
-	if s.gen++; s.gen == 0 { // generation 0 is the listeners'
-		s.gen = 1
-	}
-	s.conn, c.ref.gen = c, s.gen
-	l.mu.Unlock()
-	if err := l.watch(c.fd, c.ref, sessionEvents); err != nil {
-		l.drop(c.ref)
-		c.ref = ref{}
-		return err
-	}
-	return nil
-}
-
-// remove takes a session out of epoll. It comes before the close of its socket, always: while another process holds the socket, close
-// leaves the registration behind, and it can then not be removed any more.
-func (l *loop) remove(c *Conn) {
-	if c.ref == (ref{}) {
-		return
-	}
-	l.unwatch(c.fd)
-	l.drop(c.ref)
-	c.ref = ref{}
-}
-
-func (l *loop) drop(r ref) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.slots[r.slot].conn = nil
-	l.free = append(l.free, r.slot)
-}
-
-func (l *loop) find(r ref) *Conn {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s := &l.slots[r.slot]; s.gen == r.gen {
-		return s.conn
-	}
-	return nil
-}
-
-func (l *loop) watch(fd int, r ref, events uint32) error {
-	e := unix.EpollEvent{Events: events, Fd: int32(r.slot), Pad: int32(r.gen)}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &e))
-}
-
-func (l *loop) unwatch(fd int) { unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, fd, nil) }
-
-// slow reports a handler that keeps the loop from everybody else, at most once a second.
-func (l *loop) slow(c *Conn, took int64) {
-	if l.now-l.slowAt < int64(time.Second) {
-		return
-	}
-	l.slowAt = l.now
-	l.srv.cfg.Log.Warn("a handler kept its loop from everybody else; if it may block, its protocol should say so (Blocking)",
-		slog.String("protocol", c.proto.Name), slog.Any("session", c.id), slog.Duration("took", time.Duration(took)))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -206,7 +207,7 @@ func TestThaw(t *testing.T) {
 
 // Time spent frozen does not count, and what was left of a timeout moves.
 func TestTimeoutsMove(t *testing.T) {
-	cfg := conn.Config{Run: 1, ReadTimeout: 600 * time.Millisecond}
+	cfg := conn.Config{Run: 1, ReadTimeout: 400 * time.Millisecond}
 	a, _ := start(t, cfg)
 	cfg.Run = 2
 	b, rb := start(t, cfg)
@@ -214,14 +215,14 @@ func TestTimeoutsMove(t *testing.T) {
 	send(t, c, "ping")
 	expect(t, c, "pong")
 	begin := time.Now()
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(200 * time.Millisecond)
 	ids := lend(t, a, b)
 	offer(t, a, b, ids)
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond)
 	give(t, a, b, ids)
 	expectEOF(t, c)
-	if took := time.Since(begin); took < 1100*time.Millisecond || took > 1900*time.Millisecond {
-		t.Errorf("closed after %v, want 600 ms + 500 ms frozen + a tick", took)
+	if took := time.Since(begin); took < 700*time.Millisecond || took > 1500*time.Millisecond {
+		t.Errorf("closed after %v, want 400 ms + 300 ms frozen + a tick", took)
 	}
 	c.Close()
 	a.Release(ids...)
@@ -568,4 +569,61 @@ func TestMoveProperty(t *testing.T) {
 		c.Close()
 		waitLen(t, b, 0)
 	})
+}
+
+// A session that was owned just now, and has not had its first turn, can be lent on; it is busy until then, not gone.
+func TestMoveOnBeforeTheFirstTurn(t *testing.T) {
+	p, runs, release := heldProtocol(t)
+	p.Blocking = false // it keeps the loop
+	a, _ := start(t, conn.Config{Run: 1}, p)
+	b, _ := start(t, conn.Config{Run: 2}, p)
+	stops := dial(t, listen(t, b, "held"))
+	dial(t, listen(t, a, "ping"))
+	waitLen(t, a, 1)
+	send(t, stops, "x")
+	<-runs
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	resumed := make(chan int64, 1)
+	if n := b.Own(ids, a.Give(ids), func(at int64) { resumed <- at }); n != 1 {
+		t.Fatalf("%d sessions are owned", n)
+	}
+	if loans := b.Lend(ids); len(loans) != 1 {
+		t.Error("it is not lent")
+	}
+	if states, busy, failed := b.Freeze(ids, nil); len(busy) != 1 {
+		t.Errorf("%d states, busy %v, failed %v; want it to be busy", len(states), busy, failed)
+	}
+	release()
+	<-resumed
+	a.Release(ids...)
+	b.Unlend(ids)
+}
+
+// Drop and Own, Release and Reset, at the same time: one of them has the session, or the descriptor, and the other finds nothing.
+func TestOwnRacesDrop(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	addr := listen(t, a, "ping")
+	for range 100 {
+		c := dial(t, addr)
+		waitLen(t, a, 1)
+		ids := lend(t, a, b)
+		offer(t, a, b, ids)
+		lates := a.Give(ids)
+		var both sync.WaitGroup
+		both.Go(func() { b.Drop(ids) })
+		both.Go(func() { b.Own(ids, lates, func(int64) {}) })
+		both.Wait()
+		if b.Len() == 1 { // it is served
+			send(t, c, "ping")
+			expect(t, c, "pong")
+		}
+		both.Go(func() { a.Release(ids...) })
+		both.Go(func() { a.Reset(ids) })
+		both.Go(func() { a.Detach(ids) })
+		both.Wait()
+		c.Close()
+		waitLen(t, b, 0)
+	}
 }

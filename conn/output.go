@@ -1,8 +1,9 @@
 package conn
 
 import (
+	"bytes"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"baton/internal/mono"
 
@@ -10,49 +11,49 @@ import (
 )
 
 // output is the half of a session that any goroutine may use. Its lock is apart from the input's, so that a push need not wait for a
-// handler, and is taken after it where both are needed.
+// handler, and is taken after it where both are needed. Methods whose names end in Locked want it held.
 type output struct {
 	mu       sync.Mutex
-	buf      []byte        // accepted, not yet taken by the socket; in a turn it may lie in the loop's scratch
-	written  uint64        // bytes that the socket has taken since the session was opened
-	offered  int           // bytes of buf that are in the state offered to another process
-	writeBy  int64         // monotonic ns at which the write timeout strikes; 0 = nothing waits
-	left     time.Duration // what was left of it at the freeze
-	err      error         // what Write returns; nil = open
-	reason   error         // given to Close
-	closing  bool          // Close was called, or the handler has ended the session
-	told     bool          // closing is in the state offered to another process
-	frozen   bool          // Write only buffers
-	corked   bool          // a handler's turn is on: flushed at its end
-	borrowed bool          // buf is the loop's
-	failed   bool          // the socket is broken, or its peer was given up
-	full     bool          // above the high-water mark: nothing is read until it is flushed
-	stuck    bool          // the socket takes no more: an edge will say when it does
+	buf      []byte // accepted, not yet taken by the socket; in a turn it may lie in the loop's buffer
+	written  uint64 // bytes that the socket has taken since the session was opened
+	offered  int    // bytes of buf that are in the state offered to another process
+	writeBy  timer  // when the write timeout strikes; not running when nothing waits
+	reason   error  // why the session ends; nil = ordinary, or it does not
+	closing  bool   // Close was called, or the handler or a failure has ended the session: Write refuses
+	told     bool   // closing is in the state offered to another process
+	moved    bool   // it is the receiver's: Write refuses
+	frozen   bool   // Write only buffers
+	corked   bool   // a handler runs on the loop: Write only buffers, and all is sent when it has returned
+	borrowed bool   // buf is the loop's
+	failed   bool   // the socket is broken, or its peer was given up: nothing can be sent any more
+	blamed   bool   // that is the reason for the end
+	stuck    bool   // the socket takes no more: an edge will say when it does
+
+	full atomic.Bool // buf is above the high-water mark; written with mu held
 }
 
 // Write accepts all of p to be sent, or nothing. It never blocks, may be called from any goroutine, and does not keep p. The error is
-// ErrBehind, ErrMoved or ErrClosed, or what the socket said.
+// ErrBehind if more than Config.MaxOutput would then wait, ErrMoved, ErrClosed, or what ended the session: ErrWriteTimeout, or what the
+// socket said.
 func (c *Conn) Write(p []byte) (int, error) {
 	o := &c.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err != nil {
-		return 0, o.err
+	if err := o.refusalLocked(); err != nil {
+		return 0, err
 	}
 	if len(o.buf)+len(p) > c.loop.srv.cfg.MaxOutput {
 		return 0, ErrBehind
 	}
 	o.buf = append(o.buf, p...)
-	if o.corked || o.frozen {
+	if o.corked || o.frozen || o.stuck { // stuck: in order behind what waits, to be sent at the edge
+		o.full.Store(len(o.buf) > c.loop.srv.cfg.HighWater)
 		return len(p), nil
 	}
-	if o.stuck {
-		return len(p), nil // in order behind what already waits; the loop flushes at the edge
-	}
 	c.flushLocked()
-	if o.err != nil {
+	if o.failed {
 		c.loop.post(c) // to close it
-		return 0, o.err
+		return 0, o.reason
 	}
 	if len(o.buf) > 0 {
 		c.loop.post(c) // to time it
@@ -60,7 +61,32 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flushLocked sends what the socket takes now. It wants out.mu held and the session ours.
+// refusalLocked is what Write returns; nil = open.
+func (o *output) refusalLocked() error {
+	switch {
+	case o.moved:
+		return ErrMoved
+	case o.blamed:
+		return o.reason
+	case o.closing:
+		return ErrClosed
+	}
+	return nil
+}
+
+// flush sends what waits, and reports whether output is still above its high-water mark and whether the session is to end. The session
+// has to be ours.
+func (c *Conn) flush() (full, closing bool) {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.buf) > 0 {
+		c.flushLocked()
+	}
+	return o.full.Load(), o.closing
+}
+
+// flushLocked sends what the socket takes now. The session has to be ours.
 func (c *Conn) flushLocked() {
 	o := &c.out
 	sent := 0
@@ -71,49 +97,91 @@ func (c *Conn) flushLocked() {
 			break
 		}
 		if err != nil {
-			o.fail(sockErr("write", err))
+			o.failLocked(sockErr("write", err))
 			return
 		}
 		sent += n
+		o.written += uint64(n)
 	}
-	o.written += uint64(sent)
 	o.buf = o.buf[sent:]
 	if len(o.buf) == 0 {
 		o.buf, o.writeBy, o.stuck = nil, 0, false
 	} else if sent > 0 || o.writeBy == 0 {
-		o.writeBy = deadline(mono.Now(), c.loop.srv.cfg.WriteTimeout)
+		o.writeBy = startTimer(mono.Now(), c.loop.srv.cfg.WriteTimeout)
 	}
-	o.full = len(o.buf) > c.loop.srv.cfg.HighWater
+	o.full.Store(len(o.buf) > c.loop.srv.cfg.HighWater)
 }
 
-// fail drops the output, makes every later Write return err, and ends the session with it as the reason, if it has no other.
-func (o *output) fail(err error) {
-	o.failed, o.full, o.stuck = true, false, false
-	o.buf, o.writeBy = nil, 0
-	if o.err == nil {
-		o.err = err
-	}
-	if !o.closing {
-		o.closing, o.reason = true, err
-	}
-}
-
-// giveUp is fail for a peer that takes nothing.
-func (o *output) giveUp(err error) {
+// cork holds output back until uncork, in a buffer lent for the time between, so that the answers to many frames are one write.
+func (o *output) cork(scratch []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.fail(err)
+	o.corked = true
+	if len(o.buf) == 0 {
+		o.buf, o.borrowed = scratch[:0], true
+	}
 }
 
-// end marks the output as closing and reports whether it was open.
+// uncork sends what was held back, and reports whether the session is to end.
+func (c *Conn) uncork() (closing bool) {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.corked = false
+	if len(o.buf) > 0 && !o.stuck {
+		c.flushLocked()
+	}
+	if len(o.buf) == 0 {
+		o.buf = nil
+	} else if o.borrowed {
+		o.buf = bytes.Clone(o.buf)
+	}
+	o.borrowed = false
+	return o.closing
+}
+
+// end has Write refuse from now on, and the session end with this reason when the output so far has been sent. It reports whether the
+// session was open.
 func (o *output) end(reason error) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closing || o.err != nil {
+	if o.closing || o.moved {
 		return false
 	}
-	o.closing, o.reason, o.err = true, reason, ErrClosed
+	o.closing, o.reason = true, reason
 	return true
+}
+
+// fail drops what waits: it cannot be sent any more.
+func (o *output) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failLocked(err)
+}
+
+// failLocked makes err the session's reason to end, and what every later Write returns, unless there was one before.
+func (o *output) failLocked(err error) {
+	o.failed, o.stuck = true, false
+	o.buf, o.writeBy = nil, 0
+	o.full.Store(false)
+	if !o.closing {
+		o.closing, o.blamed, o.reason = true, true, err
+	}
+}
+
+// close drops what could not be sent, and returns the session's reason to end. From here no Write touches the descriptor.
+func (o *output) close() (reason error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf, o.writeBy, o.closing = nil, 0, true
+	return o.reason
+}
+
+// pending reports whether output waits to be sent, and whether it cannot be.
+func (o *output) pending() (waiting, failed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.buf) > 0, o.failed
 }
 
 // position is the number of bytes that the socket has taken.
@@ -123,10 +191,9 @@ func (o *output) position() uint64 {
 	return o.written
 }
 
-// deadline is now plus timeout, or 0 for no timeout.
-func deadline(now int64, timeout time.Duration) int64 {
-	if timeout <= 0 {
-		return 0
-	}
-	return now + int64(timeout)
+// timer is when the write timeout strikes.
+func (o *output) timer() timer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.writeBy
 }

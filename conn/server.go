@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Config says how a Server is to run. The zero value of a field means its default.
@@ -19,9 +17,9 @@ type Config struct {
 	Loops        int           // event loops; 0 = 1
 	ReadTimeout  time.Duration // a peer that sends nothing for so long is closed; 0 = no limit
 	WriteTimeout time.Duration // a peer that takes nothing for so long is closed; 0 = no limit
-	HighWater    int           // bytes of unsent output above which a session's input is not read; 0 = 256 KiB
+	HighWater    int           // bytes of unsent output above which a session's input is neither read nor shown to its handler; 0 = 256 KiB
 	MaxOutput    int           // bytes of unsent output above which Write returns ErrBehind; 0 = 4 MiB
-	Log          *slog.Logger  // what no caller can be told: slow and panicking handlers, accept errors; nil = nowhere
+	Log          *slog.Logger  // told what no caller can be: slow and panicking handlers, accept errors; nil = nowhere
 
 	// Opened and Closed are told of each session that was accepted here, and of each that has ended here, with its reason (nil or io.EOF
 	// = ordinary). Sessions that move are told to neither. They are called with the session locked: they must be quick and must not
@@ -35,23 +33,24 @@ const (
 	defaultMaxOutput = 4 << 20
 )
 
-// A Server accepts connections and serves them from its event loops. All methods may be called from any goroutine, except from a
-// Handler, Opened or Closed.
+// A Server accepts connections and serves them from its event loops. All methods may be called from any goroutine, but not by a
+// Handler that runs on a loop, by Opened or by Closed: they may have to wait for just that.
 type Server struct {
 	cfg       Config
 	protocols map[string]*Protocol
 	loops     []*loop
 	counter   atomic.Uint64 // of sessions opened
 
-	mu        sync.Mutex // guards what follows; taken after Conn.mu, never before
-	conns     map[ID]*Conn
+	mu        sync.Mutex    // guards what follows; taken after Conn.mu, never before
+	conns     map[ID]*Conn  // sessions that are ours: served, or frozen
 	copies    map[ID]*Conn  // giver: sockets kept after Give, or after the end of a session that was lent
 	borrowed  map[ID]*Conn  // receiver: sockets that are not ours yet
-	listeners []*Listener   // by index; nil = closed
+	listeners []*Listener   // by index, which epoll's events carry; nil = closed
 	emptied   chan struct{} // closed when conns becomes empty; nil = nobody waits
+	stopped   bool          // by Close or Leave: nothing that comes now would be closed
 }
 
-// New starts a server's event loops. Close ends them.
+// New starts a server's event loops. Close ends them. The error is of a Protocol that is incomplete or named twice, or the system's.
 func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, protocols: map[string]*Protocol{},
@@ -62,6 +61,9 @@ func New(cfg Config) (*Server, error) {
 		q, err := p.complete()
 		if err != nil {
 			return nil, err
+		}
+		if s.protocols[q.Name] != nil {
+			return nil, fmt.Errorf("conn: protocol %q: there are two of that name", q.Name)
 		}
 		s.protocols[q.Name] = q
 	}
@@ -98,38 +100,16 @@ func (c *Config) complete() {
 	}
 }
 
-// Len is the number of sessions that are ours.
-func (s *Server) Len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns)
-}
-
-// IDs names the sessions that are ours, in no order.
-func (s *Server) IDs() []ID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ids := make([]ID, 0, len(s.conns))
-	for id := range s.conns {
-		ids = append(ids, id)
-	}
-	return ids
-}
-
-// Get returns a session of ours, or nil.
-func (s *Server) Get(id ID) *Conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conns[id]
-}
-
-// Beat returns once every loop has gone round, or says which does not.
+// Beat returns once every loop has gone round, or says which does not: ctx's error, or ErrStopped after Close.
 func (s *Server) Beat(ctx context.Context) error {
 	for i, l := range s.loops {
-		went := make(chan struct{})
-		go func() { l.do(func() {}); close(went) }()
+		went := make(chan bool, 1)
+		go func() { went <- l.do(func() {}) }() // ends with the loop, at the latest
 		select {
-		case <-went:
+		case ok := <-went:
+			if !ok {
+				return ErrStopped
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("conn: loop %d does not go round: %w", i, context.Cause(ctx))
 		}
@@ -138,7 +118,8 @@ func (s *Server) Beat(ctx context.Context) error {
 }
 
 // Shutdown stops accepting, closes the listeners, and ends every session with ErrStopped once its output has been sent. It returns when
-// they have ended; if ctx ends first, it resets those that are left, and returns ctx's error.
+// they have ended; if ctx ends first, it resets those that are left, and returns ctx's error. It waits for handlers on the loops, which
+// therefore must return, and not for blocking ones, which learn from Write that their session is over.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.CloseListeners()
 	for _, c := range s.all() {
@@ -150,53 +131,30 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	for _, c := range s.all() {
-		c.loop.do(func() { c.loop.abandon(c) })
+		c.loop.abandon(c)
 	}
 	return context.Cause(ctx)
-}
-
-// abandon resets a session, whatever it is at. One that is frozen may be another process's by now: only our descriptor is closed.
-func (l *loop) abandon(c *Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch c.phase {
-	case idle, running:
-		l.close(c, true)
-	case frozen:
-		l.leave(c)
-	}
-}
-
-// leave closes our descriptor of a session, and nothing else.
-func (l *loop) leave(c *Conn) {
-	c.phase = closed
-	c.out.close()
-	l.remove(c)
-	unix.Close(c.fd)
-	l.srv.mu.Lock()
-	delete(l.srv.conns, c.id)
-	l.srv.noticeEmpty()
-	l.srv.mu.Unlock()
 }
 
 // Leave closes every descriptor and ends the loops, like Close, but ends no connection that another process has a copy of: it is for a
 // process that is about to exit so that another one can take its sessions back.
 func (s *Server) Leave() error {
+	s.stop()
+	s.CloseListeners()
 	for _, c := range s.all() {
-		c.loop.do(func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.phase == idle || c.phase == running || c.phase == frozen {
-				c.loop.leave(c)
-			}
-		})
+		c.mu.Lock()
+		if c.served() || c.phase == frozen {
+			c.loop.leave(c)
+		}
+		c.mu.Unlock()
 	}
 	return s.Close()
 }
 
-// Close ends the loops and closes every descriptor: listeners, sessions, copies. Peers of sessions that are still ours are reset; of
-// those that another process holds, they notice nothing.
+// Close ends the loops and closes every descriptor: listeners, sessions, copies. Peers of sessions that are still ours are reset; those
+// of sessions that another process holds notice nothing. It waits for handlers as Shutdown does. Closing twice does nothing.
 func (s *Server) Close() error {
+	s.stop()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(nil)
 	err := s.Shutdown(ctx)
@@ -210,58 +168,15 @@ func (s *Server) Close() error {
 	return err
 }
 
+// stop has everything refused that would bring another descriptor.
+func (s *Server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+}
+
 func (s *Server) quitLoops() {
 	for _, l := range s.loops {
 		l.quit()
 	}
-}
-
-func (s *Server) all() []*Conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*Conn, 0, len(s.conns))
-	for _, c := range s.conns {
-		all = append(all, c)
-	}
-	return all
-}
-
-// empty returns a channel that is closed once no session is ours.
-func (s *Server) empty() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.emptied == nil {
-		s.emptied = make(chan struct{})
-	}
-	done := s.emptied
-	s.noticeEmpty()
-	return done
-}
-
-// noticeEmpty wants mu held.
-func (s *Server) noticeEmpty() {
-	if s.emptied != nil && len(s.conns) == 0 {
-		close(s.emptied)
-		s.emptied = nil
-	}
-}
-
-// opened puts a new session in the books. It wants c.mu held, so that nothing happens to c before it is known.
-func (s *Server) opened(c *Conn) {
-	s.mu.Lock()
-	s.conns[c.id] = c
-	s.mu.Unlock()
-	s.cfg.Opened(c.info())
-}
-
-// ended takes a session out of the books. It wants c.mu held.
-func (s *Server) ended(c *Conn, reason error) {
-	s.mu.Lock()
-	delete(s.conns, c.id)
-	if c.loan {
-		s.copies[c.id] = c
-	}
-	s.noticeEmpty()
-	s.mu.Unlock()
-	s.cfg.Closed(c.info(), reason)
 }

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -108,6 +107,15 @@ func abort(fd int) {
 	unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&unspec)), unsafe.Sizeof(unspec))
 }
 
+// socketError is what has happened to a socket and has not been told yet (socket(7), SO_ERROR).
+func socketError(fd int) error {
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	return err
+}
+
 func ignoringEINTR(f func() (int, error)) (int, error) {
 	for {
 		if n, err := f(); err != unix.EINTR {
@@ -126,5 +134,3 @@ func firstError(errs ...error) error {
 	}
 	return nil
 }
-
-const acceptPause = 100 * time.Millisecond // out of descriptors: the queue waits in the kernel meanwhile

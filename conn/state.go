@@ -38,7 +38,29 @@ const (
 	FlagEOF   Flags = 1 << iota // the peer's FIN was read
 	FlagEnded                   // Serve is not to be called any more
 	FlagShut                    // our FIN was sent
+	FlagHeld                    // Serve is owed a call: output was full, and it was not shown all input
+
+	flagsKnown = FlagEOF | FlagEnded | FlagShut | FlagHeld
 )
+
+// flags wants c.mu held.
+func (c *Conn) flags() (flags Flags) {
+	for _, b := range []struct {
+		on   bool
+		flag Flags
+	}{{c.input.eof, FlagEOF}, {c.input.ended, FlagEnded}, {c.input.shut, FlagShut}, {c.held, FlagHeld}} {
+		if b.on {
+			flags |= b.flag
+		}
+	}
+	return flags
+}
+
+// setFlags wants c.mu held.
+func (c *Conn) setFlags(flags Flags) {
+	c.input = inputFlags{eof: flags&FlagEOF != 0, ended: flags&FlagEnded != 0, shut: flags&FlagShut != 0}
+	c.held = flags&FlagHeld != 0
+}
 
 // A Late is what happened to a session between Freeze and Give.
 type Late struct {
@@ -70,7 +92,7 @@ func (s *State) Unmarshal(data []byte) error {
 		return fmt.Errorf("conn: state without a session id")
 	case uint64(len(s.In)) > s.Read:
 		return fmt.Errorf("conn: state of %v holds %d bytes of input, of %d read", s.ID, len(s.In), s.Read)
-	case s.Flags&^(FlagEOF|FlagEnded|FlagShut) != 0:
+	case s.Flags&^flagsKnown != 0:
 		return fmt.Errorf("conn: state of %v has unknown flags %#x", s.ID, s.Flags)
 	case s.ReadLeft < 0 || s.WriteLeft < 0:
 		return fmt.Errorf("conn: state of %v has a negative timeout", s.ID)

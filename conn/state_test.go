@@ -24,7 +24,7 @@ func TestStateRoundTrip(t *testing.T) {
 			Read:     uint64(len(in)) + rapid.Uint64Max(1<<62).Draw(t, "read"), Written: rapid.Uint64().Draw(t, "written"),
 			In: in, Out: rapid.SliceOf(rapid.Byte()).Draw(t, "out"),
 			ReadLeft: time.Duration(rapid.Int64Min(0).Draw(t, "readLeft")), WriteLeft: time.Duration(rapid.Int64Min(0).Draw(t, "writeLeft")),
-			Flags:   conn.Flags(rapid.Uint8Range(0, 7).Draw(t, "flags")),
+			Flags:   conn.Flags(rapid.Uint8Range(0, 15).Draw(t, "flags")),
 			Version: rapid.Int().Draw(t, "version"), Saved: rapid.SliceOf(rapid.Byte()).Draw(t, "saved"),
 		}
 		data, err := s.Marshal()
@@ -53,7 +53,7 @@ func TestStateUnmarshal(t *testing.T) {
 		"no id":                  {map[int]any{2: "ping"}, false},
 		"more input than read":   {map[int]any{1: 1, 5: 3, 7: []byte("four")}, false},
 		"input all that is read": {map[int]any{1: 1, 5: 4, 7: []byte("four")}, true},
-		"unknown flag":           {map[int]any{1: 1, 11: 8}, false},
+		"unknown flag":           {map[int]any{1: 1, 11: 16}, false},
 		"negative timeout":       {map[int]any{1: 1, 9: -1}, false},
 		"not a map":              {[]int{1}, false},
 	} {

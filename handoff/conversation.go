@@ -1,6 +1,8 @@
 package handoff
 
 import (
+	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -52,6 +54,10 @@ func (c *conversation) listen(ch *wire.Channel) {
 		defer c.running.Done()
 		for {
 			m, fds, err := ch.Receive()
+			if errors.Is(err, io.EOF) {
+				c.put(protocol.Broken{Reason: "the other side hung up"})
+				return
+			}
 			if err != nil {
 				c.put(protocol.Broken{Reason: err.Error()})
 				return
@@ -111,7 +117,15 @@ func (c *conversation) setTimer(t protocol.Timer) {
 	if old := c.timers[t]; old != nil {
 		old.Stop()
 	}
-	c.timers[t] = time.AfterFunc(c.timeout(t), func() { c.put(protocol.Expired{Timer: t}) })
+	var timer *time.Timer
+	timer = time.AfterFunc(c.timeout(t), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.over && c.timers[t] == timer { // else it was set anew while this waited for the lock
+			c.work(protocol.Expired{Timer: t})
+		}
+	})
+	c.timers[t] = timer
 }
 
 // post is put for those who must not wait: callbacks of conn and journal.
@@ -153,8 +167,18 @@ func (c *conversation) deliver() {
 		case <-c.quit:
 			return
 		}
-		for _, in := range c.collect() {
-			c.put(in)
+		c.putCollected()
+	}
+}
+
+// putCollected puts in what was posted. It is collected with mu held, so that a question for sessions (StopAccepting) does not find them
+// taken here and not yet put in.
+func (c *conversation) putCollected() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, in := range c.collect() {
+		if !c.over {
+			c.work(in)
 		}
 	}
 }

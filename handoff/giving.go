@@ -158,15 +158,23 @@ func (g *giving) bring() {
 			"start the server under an init process"})
 		return
 	}
-	c, err := startChild(g.command(), g.r.number)
+	c, err := g.startChild()
 	if err != nil {
 		g.put(protocol.PeerDied{How: err.Error()})
 		return
 	}
-	g.mu.Lock()
-	g.pidfd, g.expected, g.report.PID = c.pidfd, c.cmd.Process.Pid, c.cmd.Process.Pid
-	g.mu.Unlock()
 	go func() { g.put(protocol.PeerDied{How: c.wait()}) }()
+}
+
+// startChild starts a successor. It may say HELLO before we know its pid: expects waits.
+func (g *giving) startChild() (*child, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c, err := startChild(g.command(), g.r.number)
+	if err == nil {
+		g.pidfd, g.expected, g.report.PID = c.pidfd, c.cmd.Process.Pid, c.cmd.Process.Pid
+	}
+	return c, err
 }
 
 // expects takes a visitor if it is the process that we have started.
@@ -205,6 +213,8 @@ func (g *giving) await(ctx context.Context) protocol.End {
 		case <-stop:
 			stop = nil
 			g.put(protocol.Stop{})
+		case <-g.r.usr2:
+			g.r.log.Warn("SIGUSR2 ignored", "error", g.r.busyNow())
 		case <-tick.C:
 			g.mu.Lock()
 			p := Progress{State: string(g.r.fsm.State()), Moved: g.report.Moved, Of: g.report.Moved + g.r.srv.Len()}
@@ -246,6 +256,8 @@ func (g *giving) limit(t protocol.Timer) time.Duration {
 		return limits.Retry
 	case protocol.DrainTimer:
 		return limits.Drain
+	case protocol.FinishTimer:
+		return limits.Stop
 	case protocol.ProbationTimer:
 		return limits.Probation
 	case protocol.BeatTimer:
@@ -324,8 +336,14 @@ func (g *giving) noteInput(in protocol.Input) {
 	case protocol.PeerDied:
 		g.r.journal.Record(journal.PeerDied{Run: g.report.To, PID: g.report.PID, How: in.How})
 	case protocol.Received:
-		if take, ok := in.Message.(*wire.Take); ok {
-			g.r.journal.Record(takeEvent(take.Seq, len(take.IDs), take.Refused))
+		switch m := in.Message.(type) {
+		case *wire.Take:
+			g.r.journal.Record(takeEvent(m.Seq, len(m.IDs), m.Refused))
+		case *wire.Abort:
+			if m.Code != wire.Checked {
+				g.r.journal.Record(journal.Refused{Reason: m.Reason})
+			}
+			g.r.journal.Record(journal.Abort{Reason: m.Reason})
 		}
 	}
 	g.r.noteBye(in)
@@ -336,7 +354,13 @@ var errDrained = fmt.Errorf("did not come to rest within the drain timeout: %w",
 
 // move changes the run's state for a machine.
 func (r *run) move(m protocol.Move) []protocol.Input {
-	if err := r.fsm.Move(context.Background(), fsm.State(m.To), m.Why); err != nil {
+	var err error
+	if m.Rescue {
+		err = r.fsm.Rescue(context.Background(), m.Why)
+	} else {
+		err = r.fsm.Move(context.Background(), fsm.State(m.To), m.Why)
+	}
+	if err != nil {
 		return []protocol.Input{protocol.MoveRefused{Reason: err.Error()}}
 	}
 	return []protocol.Input{protocol.Moved{}}
@@ -365,6 +389,9 @@ func (g *giving) send(m wire.Message) []protocol.Input {
 	case *wire.Bye:
 		m.Seq, m.Head = g.r.journalHead()
 	case *wire.Abort:
+		if g.req.check && m.Code == wire.Failed {
+			g.r.journal.Record(journal.Refused{Reason: m.Reason}) // a dry run that is aborted by us has failed
+		}
 		g.r.journal.Record(journal.Abort{Reason: m.Reason})
 	}
 	if g.channel == nil {
@@ -372,7 +399,6 @@ func (g *giving) send(m wire.Message) []protocol.Input {
 	}
 	if err := g.channel.Send(m, fds...); err != nil {
 		g.r.log.Warn("message not sent", "handoff", g.report.ID, "message", m.Type().String(), "error", err)
-		g.post(protocol.Broken{Reason: err.Error()})
 	}
 	return nil
 }
@@ -456,7 +482,7 @@ func (g *giving) lend(l protocol.Lend) []protocol.Input {
 		return answer
 	}
 	if err := g.channel.Send(m, fds...); err != nil {
-		g.post(protocol.Broken{Reason: err.Error()})
+		g.r.log.Warn("message not sent", "handoff", g.report.ID, "message", m.Type().String(), "error", err)
 	}
 	return answer
 }

@@ -29,6 +29,9 @@ var (
 	ErrBusy = errors.New("an upgrade is in progress")
 	// ErrGaveUp says that this process was to be a successor, and will not be.
 	ErrGaveUp = errors.New("successor gave up")
+
+	// errChecked ends a successor that was only to say whether it would do: it would.
+	errChecked = errors.New("an upgrade would work")
 )
 
 // A run is one process of the server, from start to exit.
@@ -48,8 +51,9 @@ type run struct {
 	control *controlServer
 
 	requests chan *request // to upgrade
-	busy     atomic.Bool   // an upgrade was asked for, and is not over
-	handed   atomic.Bool   // our successor serves
+	usr2     chan os.Signal
+	busy     atomic.Bool // an upgrade was asked for, and is not over
+	handed   atomic.Bool // our successor serves
 	talk     atomic.Pointer[conversation]
 
 	mu          sync.Mutex // guards what follows
@@ -68,19 +72,21 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	r := &run{cfg: cfg, requests: make(chan *request)}
+	r := &run{cfg: cfg, requests: make(chan *request), usr2: make(chan os.Signal, 1)}
 	defer func() { r.close(err) }()
-	usr2 := make(chan os.Signal, 1)
-	signal.Notify(usr2, syscall.SIGUSR2)
-	defer signal.Stop(usr2)
+	signal.Notify(r.usr2, syscall.SIGUSR2)
+	defer signal.Stop(r.usr2)
 	// A process that outlives the one that reads its output must not die of that. (Ignore would be inherited by what it starts.)
 	sigpipe := make(chan os.Signal, 1)
 	signal.Notify(sigpipe, syscall.SIGPIPE)
 	defer signal.Stop(sigpipe)
-	if err := r.begin(ctx); err != nil {
+	switch err := r.begin(ctx); {
+	case err == errChecked:
+		return r.fsm.Move(context.WithoutCancel(ctx), fsm.Exited, err.Error())
+	case err != nil:
 		return err
 	}
-	return r.serve(ctx, usr2)
+	return r.serve(ctx)
 }
 
 // begin brings the run to Serving.
@@ -208,9 +214,19 @@ func (r *run) openLog() error {
 	return nil
 }
 
-// journalMove has a move in the journal before it takes effect.
+// journalMove has a move in the journal before it takes effect. An open move, a way back or a stop, does not depend on it, and does not
+// wait for a disk that is known to be in trouble.
 func (r *run) journalMove(m fsm.Move) error {
-	return r.commit(journal.Move{From: string(m.From), To: string(m.To), Why: m.Why})
+	event := journal.Move{From: string(m.From), To: string(m.To), Why: m.Why}
+	if m.Open && r.journal.Err() != nil {
+		r.journal.Record(event)
+		return nil
+	}
+	err := r.commit(event)
+	if err != nil && m.Open {
+		r.journal.Record(event) // Commit has taken it back
+	}
+	return err
 }
 
 // commit has an event in the journal before an act.
@@ -268,14 +284,14 @@ func (r *run) prune() {
 }
 
 // serve is the life of a run that serves: one goroutine owns it, and does one thing at a time.
-func (r *run) serve(ctx context.Context, usr2 <-chan os.Signal) error {
+func (r *run) serve(ctx context.Context) error {
 	go r.prune()
 	for {
 		var req *request
 		select {
 		case <-ctx.Done():
 			return r.stop("asked to stop")
-		case <-usr2:
+		case <-r.usr2:
 			if !r.busy.CompareAndSwap(false, true) {
 				r.log.Warn("SIGUSR2 ignored", "error", ErrBusy)
 				continue

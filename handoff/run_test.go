@@ -304,8 +304,11 @@ func TestUpgradeWhileStragglerIsLeft(t *testing.T) {
 func TestUnfitSuccessor(t *testing.T) {
 	other := conn.Protocol{Name: "other", New: func() conn.Handler { return &counting{} }}
 	for name, change := range map[string]func(*handoff.Config){
-		"state of protocol":    func(c *handoff.Config) { c.Protocols = []conn.Protocol{countingProtocol(2)} },
-		"in use and not known": func(c *handoff.Config) { c.Protocols = []conn.Protocol{other}; c.Listen = []string{"other://127.0.0.1:0"} },
+		"state of protocol": func(c *handoff.Config) { c.Protocols = []conn.Protocol{countingProtocol(2)} },
+		"in use and not known": func(c *handoff.Config) {
+			c.Protocols = []conn.Protocol{other}
+			c.Listen = []string{"other://127.0.0.1:0"}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := workspace(t)
@@ -366,7 +369,9 @@ func TestPushesDuringHandoffs(t *testing.T) {
 	var newest *conn.Conn
 	next := 0
 	pushed := conn.Protocol{Name: "push", New: func() conn.Handler { return register(func(c *conn.Conn) { mu.Lock(); newest = c; mu.Unlock() }) }}
-	change := func(c *handoff.Config) { c.Protocols, c.Listen = []conn.Protocol{pushed}, []string{"push://127.0.0.1:0"} }
+	change := func(c *handoff.Config) {
+		c.Protocols, c.Listen = []conn.Protocol{pushed}, []string{"push://127.0.0.1:0"}
+	}
 	dir := workspace(t)
 	last := start(t, dir, change)
 	c := dial(t, last.serving())

@@ -82,7 +82,7 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 	case end := <-t.ended:
 		t.finish()
 		if end.Result == protocol.ResultChecked {
-			return nil
+			return errChecked
 		}
 		return fmt.Errorf("%w: %s", ErrGaveUp, end.Reason)
 	case <-ctx.Done():
@@ -108,6 +108,11 @@ func (t *taking) finish() {
 
 func (t *taking) leaveWhenApart() {
 	<-t.apart
+	if len(t.unnamed) > 0 {
+		// As long as the predecessor has copies, whoever dials waits in a queue that nobody accepts from.
+		t.peer.pidfd.SetReadDeadline(time.Now().Add(t.r.cfg.Timeouts.Exit))
+		waitEnd(t.peer.pidfd)
+	}
 	for _, l := range t.unnamed {
 		t.r.srv.CloseListener(l)
 		t.r.journal.Record(journal.Listener{URL: l.URL, Addr: l.Addr.String(), How: journal.Unlisted})
@@ -269,8 +274,9 @@ func (t *taking) adoptListeners(w *wire.Welcome, fds []int) error {
 	}
 	for _, url := range t.r.cfg.Listen {
 		if errs == nil && !slices.Contains(w.Listeners, url) {
-			errs = append(errs, t.open(url, w.Check))
-			errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+			if err := t.open(url, w.Check); err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
 	if len(errs) > 0 {

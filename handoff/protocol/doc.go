@@ -16,7 +16,20 @@
 //	BYE       copies are dropped        →
 //	                     ←  BYE
 //
-// CLOSED goes either way for sessions that end meanwhile, ABORT for a handoff that does.
+// CLOSED goes either way for sessions that end meanwhile, ABORT for a handoff that does. docs/protocol.md says more, and testdata has
+// transcripts of what both machines do and say.
 //
-// The machines are deterministic: the same inputs give the same outputs. They are not safe for concurrent use.
+// # Driving a machine
+//
+// Whoever drives a machine gives it one Input at a time and does what it answers, in order, before the next. It owes it this:
+//
+//   - An Output that asks a question is the last of its step, and the next Input is the answer: Greet, Move, Lend, Freeze, LetGo,
+//     StopAccepting, Adopt, Borrow, Take and Promote. The answers to Intend and GoRound come later, in any order.
+//   - Messages go in as they came; Broken follows the last of them, once. PeerDied may go in before what the dead process had said: the
+//     machine waits for Broken before it decides on anything.
+//   - Sessions are named by Opened (or Greeted) before they are by Ended.
+//   - After End nothing is to be done any more.
+//
+// The machines are deterministic: the same inputs give the same outputs. Nothing that the other side says, in whatever order, makes one
+// panic. They are not safe for concurrent use.
 package protocol

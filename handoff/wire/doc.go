@@ -14,3 +14,5 @@
 // The header, and the payloads of HELLO, WELCOME and ABORT, never change, so that two versions can always greet each other and say why
 // they part.
 package wire
+
+import _ "baton/internal/linux"

@@ -45,21 +45,26 @@ func (h header) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, h.length)
 }
 
-func parseHeader(b []byte) (h header, err error) {
+// parseHeader checks all that can be known of a frame before its payload is looked at. A frame of another version is none of ours to
+// judge, so the version comes first.
+func parseHeader(b []byte, version uint8) (h header, err error) {
 	if len(b) < headerSize || string(b[:4]) != magic {
 		return h, fmt.Errorf("%w: no header", ErrFrame)
 	}
 	h = header{b[4], Type(b[5]), binary.BigEndian.Uint16(b[6:]), binary.BigEndian.Uint32(b[8:])}
+	inside := len(b) - headerSize
 	switch {
+	case h.version != version && !timeless(h.typ):
+		return h, fmt.Errorf("%w: %v of version %d, agreed on %d", ErrVersion, h.typ, h.version, version)
 	case blank(h.typ) == nil:
 		return h, fmt.Errorf("%w: unknown %v", ErrFrame, h.typ)
 	case h.flags&^flagMemfd != 0:
-		return h, fmt.Errorf("%w: unknown flags %#x", ErrFrame, h.flags)
+		return h, fmt.Errorf("%w: %v with unknown flags %#x", ErrFrame, h.typ, h.flags)
 	case h.length > MaxPayload:
 		return h, fmt.Errorf("%w: %v of %d bytes", ErrTooLarge, h.typ, h.length)
-	case h.flags&flagMemfd == 0 && int(h.length) != len(b)-headerSize:
-		return h, fmt.Errorf("%w: %v says %d bytes, has %d", ErrFrame, h.typ, h.length, len(b)-headerSize)
-	case h.flags&flagMemfd != 0 && len(b) != headerSize:
+	case h.flags&flagMemfd == 0 && int(h.length) != inside:
+		return h, fmt.Errorf("%w: %v says %d bytes, has %d", ErrFrame, h.typ, h.length, inside)
+	case h.flags&flagMemfd != 0 && inside != 0:
 		return h, fmt.Errorf("%w: %v with a payload inside and outside", ErrFrame, h.typ)
 	}
 	return h, nil
@@ -70,8 +75,11 @@ func timeless(t Type) bool { return t == THello || t == TWelcome || t == TAbort 
 
 var (
 	encoding = must(cbor.CoreDetEncOptions().EncMode())
+	// decoding is strict, but for text: reasons come from the system and from other programs, and one that is not UTF-8 must not cost a
+	// handoff. A reader passes over keys that it does not know.
 	decoding = must(cbor.DecOptions{
 		MaxArrayElements: 1 << 16, MaxMapPairs: 1 << 10, MaxNestedLevels: 8, DupMapKey: cbor.DupMapKeyEnforcedAPF,
+		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, UTF8: cbor.UTF8DecodeInvalid,
 	}.DecMode())
 )
 
@@ -82,7 +90,19 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// decode makes a message of a payload and checks it against itself.
+// encode makes the payload of a message.
+func encode(m Message) ([]byte, error) {
+	payload, err := encoding.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("wire: encoding %v: %w", m.Type(), err)
+	}
+	if len(payload) > MaxPayload {
+		return nil, fmt.Errorf("%w: %v of %d bytes", ErrTooLarge, m.Type(), len(payload))
+	}
+	return payload, nil
+}
+
+// decode makes a message of a payload and checks it against itself. The message holds nothing of the payload.
 func decode(t Type, payload []byte) (Message, error) {
 	m := blank(t)
 	if err := decoding.Unmarshal(payload, m); err != nil {
@@ -92,33 +112,4 @@ func decode(t Type, payload []byte) (Message, error) {
 		return nil, fmt.Errorf("%w: %v: %w", ErrFrame, t, err)
 	}
 	return m, nil
-}
-
-func check(m Message) error {
-	switch m := m.(type) {
-	case *Lend:
-		if len(m.IDs) != len(m.Cookies) || len(m.IDs) > MaxFDs {
-			return fmt.Errorf("%d ids, %d cookies", len(m.IDs), len(m.Cookies))
-		}
-	case *Offer:
-		if len(m.IDs) != len(m.States) {
-			return fmt.Errorf("%d ids, %d states", len(m.IDs), len(m.States))
-		}
-	case *Welcome:
-		if len(m.Listeners) >= MaxFDs {
-			return fmt.Errorf("%d listeners", len(m.Listeners))
-		}
-	}
-	return nil
-}
-
-// fds is the number of descriptors that belong to a message, beside its payload.
-func fds(m Message) int {
-	switch m := m.(type) {
-	case *Welcome:
-		return len(m.Listeners) + 1
-	case *Lend:
-		return len(m.IDs)
-	}
-	return 0
 }

@@ -49,9 +49,9 @@ type Message interface{ Type() Type }
 
 // Hello is the successor's first message, sent when it is ready to adopt.
 type Hello struct {
-	Versions []uint8          `cbor:"1,keyasint"` // of the conversation, that the sender speaks
-	Run      int              `cbor:"2,keyasint"`
-	Build    string           `cbor:"3,keyasint"`           // version of the program
+	Versions []uint8          `cbor:"1,keyasint"`           // of the conversation, that the sender speaks
+	Run      int              `cbor:"2,keyasint"`           // the sender's number
+	Build    string           `cbor:"3,keyasint"`           // version of its program
 	SHA256   []byte           `cbor:"4,keyasint,omitempty"` // of its binary
 	NoFile   uint64           `cbor:"5,keyasint"`           // RLIMIT_NOFILE; how many descriptors it may hold
 	Open     uint64           `cbor:"6,keyasint"`           // how many it holds
@@ -61,25 +61,25 @@ type Hello struct {
 
 // Welcome answers a Hello. With it come the listeners' sockets, in order, and then the workspace's lock.
 type Welcome struct {
-	Version   uint8    `cbor:"1,keyasint"` // chosen among the Hello's
-	Run       int      `cbor:"2,keyasint"`
+	Version   uint8    `cbor:"1,keyasint"`           // chosen among the Hello's
+	Run       int      `cbor:"2,keyasint"`           // the sender's number
 	Handoff   string   `cbor:"3,keyasint"`           // id of the handoff
 	Listeners []string `cbor:"4,keyasint"`           // URLs
 	Sessions  int      `cbor:"5,keyasint"`           // that are about to come
-	Began     int64    `cbor:"7,keyasint"`           // when the handoff was asked for; CLOCK_MONOTONIC ns
 	Check     bool     `cbor:"6,keyasint,omitempty"` // nothing is about to come: say whether it could, by an Abort
+	Began     int64    `cbor:"7,keyasint"`           // when the handoff was asked for; CLOCK_MONOTONIC ns
 }
 
 // Lend brings copies of sockets, one for each id, which stay the giver's.
 type Lend struct {
-	Batch   int      `cbor:"1,keyasint"`
+	Batch   int      `cbor:"1,keyasint"` // 1, 2, 3 …
 	IDs     []ID     `cbor:"2,keyasint"`
 	Cookies []uint64 `cbor:"3,keyasint"` // SO_COOKIE of each socket
 }
 
 // Offer brings the states of sessions that are frozen from FrozenAt on. All of them were lent.
 type Offer struct {
-	Seq      int               `cbor:"1,keyasint"`
+	Seq      int               `cbor:"1,keyasint"` // 1, 2, 3 …
 	FrozenAt int64             `cbor:"2,keyasint"` // CLOCK_MONOTONIC ns, before the first of them was frozen
 	IDs      []ID              `cbor:"3,keyasint"`
 	States   []cbor.RawMessage `cbor:"4,keyasint"` // one for each id; of package conn
@@ -87,21 +87,21 @@ type Offer struct {
 
 // Take answers an Offer: each of its sessions is either taken or refused.
 type Take struct {
-	Seq     int       `cbor:"1,keyasint"`
-	IDs     []ID      `cbor:"2,keyasint"`
-	Refused []Refusal `cbor:"3,keyasint,omitempty"`
+	Seq     int       `cbor:"1,keyasint"`           // the Offer's
+	IDs     []ID      `cbor:"2,keyasint"`           // taken
+	Refused []Refusal `cbor:"3,keyasint,omitempty"` // all the others
 }
 
 // A Refusal says why a session was not taken.
 type Refusal struct {
 	ID     ID     `cbor:"1,keyasint"`
-	Reason string `cbor:"2,keyasint"`
+	Reason string `cbor:"2,keyasint"` // for people
 }
 
 // Give makes the sessions taken the receiver's.
 type Give struct {
-	Seq   int               `cbor:"1,keyasint"`
-	IDs   []ID              `cbor:"2,keyasint"`
+	Seq   int               `cbor:"1,keyasint"`           // the Offer's
+	IDs   []ID              `cbor:"2,keyasint"`           // those of the Take
 	Lates []cbor.RawMessage `cbor:"3,keyasint,omitempty"` // what happened to some of them since the Offer; of package conn
 }
 
@@ -113,17 +113,17 @@ type Closed struct {
 // Done is said by the giver when it has stopped accepting and all that can move has moved; and in answer by the receiver when it
 // accepts.
 type Done struct {
-	Moved      int   `cbor:"1,keyasint"`
+	Moved      int   `cbor:"1,keyasint"`           // sessions given, as the sender counts
 	Stragglers int   `cbor:"2,keyasint,omitempty"` // still busy in the giver; they follow one by one
 	Pause      Pause `cbor:"3,keyasint"`           // measured by the receiver
 }
 
 // Pause is the distribution of the time from freeze to resumed reading.
 type Pause struct {
-	P50  int64 `cbor:"1,keyasint"` // ns, as are the others
-	P99  int64 `cbor:"2,keyasint"`
-	P999 int64 `cbor:"3,keyasint"`
-	Max  int64 `cbor:"4,keyasint"`
+	P50  int64 `cbor:"1,keyasint"` // median; ns, as are the others
+	P99  int64 `cbor:"2,keyasint"` // 99 of 100 are shorter
+	P999 int64 `cbor:"3,keyasint"` // 999 of 1000 are shorter
+	Max  int64 `cbor:"4,keyasint"` // the longest
 }
 
 // Bye ends the conversation. Whoever gets it unasked answers with its own.
@@ -134,7 +134,7 @@ type Bye struct {
 
 // Abort ends the handoff.
 type Abort struct {
-	Code   Code   `cbor:"1,keyasint"`
+	Code   Code   `cbor:"1,keyasint"` // what kind of end
 	Reason string `cbor:"2,keyasint"` // one line for people
 }
 
@@ -149,7 +149,7 @@ const (
 
 // Beat is asked by the predecessor and answered, with the same number, once every event loop of the successor has gone round.
 type Beat struct {
-	N int `cbor:"1,keyasint"`
+	N int `cbor:"1,keyasint"` // 1, 2, 3 …
 }
 
 func (*Hello) Type() Type   { return THello }

@@ -1,0 +1,200 @@
+package conn
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// The receiver's half of a move: Borrow, Take, then Own, or Drop.
+
+// Errors of a move: the socket, or the state, cannot be accepted; the giver goes on serving the session.
+var (
+	// ErrCookie says that another socket came than the one that was lent.
+	ErrCookie = errors.New("conn: not the socket that was lent")
+	// ErrUnknown says that a session was never lent to us, or has been dropped.
+	ErrUnknown = errors.New("conn: no such session on loan")
+	// ErrState says that a session's state cannot be taken here.
+	ErrState = errors.New("conn: state cannot be taken")
+)
+
+// Borrow takes ownership of sockets that another process lends, checks that they are the right ones, and registers them with a loop,
+// which ignores what happens on them until Own. If it fails, all of them are closed; the error is ErrCookie, ErrStopped after Close, or
+// the system's.
+func (s *Server) Borrow(loans []Loan) (err error) {
+	borrowed := make([]*Conn, 0, len(loans))
+	defer func() {
+		if err != nil {
+			for _, c := range borrowed {
+				c.loop.remove(c)
+			}
+			for _, loan := range loans {
+				unix.Close(loan.FD)
+			}
+		}
+	}()
+	for _, loan := range loans {
+		if got, err := cookie(loan.FD); err != nil || got != loan.Cookie {
+			return fmt.Errorf("%w: session %v, cookie %d, want %d (%v)", ErrCookie, loan.ID, got, loan.Cookie, err)
+		}
+		c := &Conn{id: loan.ID, fd: loan.FD, phase: lent, loan: true, loop: s.loops[loan.ID.N()%uint64(len(s.loops))]}
+		if err := c.loop.add(c); err != nil {
+			return fmt.Errorf("conn: registering session %v: %w", loan.ID, err)
+		}
+		borrowed = append(borrowed, c)
+	}
+	return s.borrow(borrowed)
+}
+
+// borrow puts all of these into the books, or none.
+func (s *Server) borrow(borrowed []*Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return ErrStopped
+	}
+	for i, c := range borrowed {
+		if s.borrowed[c.id] != nil || s.conns[c.id] != nil {
+			for _, earlier := range borrowed[:i] {
+				delete(s.borrowed, earlier.id)
+			}
+			return fmt.Errorf("conn: session %v was lent twice", c.id)
+		}
+		s.borrowed[c.id] = c
+	}
+	return nil
+}
+
+// Take makes a session of a borrowed socket and its state, in place of what was taken before. It stays frozen, and its socket
+// untouched, until Own. The error is ErrUnknown, ErrProtocol or ErrState, and the socket stays on loan. Take owns the state's slices.
+func (s *Server) Take(state *State) error {
+	s.mu.Lock()
+	c, p := s.borrowed[state.ID], s.protocols[state.Protocol]
+	s.mu.Unlock()
+	switch {
+	case c == nil:
+		return fmt.Errorf("%w: %v", ErrUnknown, state.ID)
+	case p == nil:
+		return fmt.Errorf("%w %q", ErrProtocol, state.Protocol)
+	case len(state.In) > p.MaxFrame+maxRead:
+		return fmt.Errorf("%w: %d bytes of input, over the limit of protocol %q", ErrState, len(state.In), p.Name)
+	}
+	handler, err := p.load(state)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != lent && c.phase != frozen || !c.loan {
+		return fmt.Errorf("%w: %v", ErrUnknown, state.ID) // dropped, or owned, meanwhile
+	}
+	c.restore(p, handler, state)
+	return nil
+}
+
+// load makes a handler that remembers what the saved one did.
+func (p *Protocol) load(state *State) (h Handler, err error) {
+	defer recoverAs(&err)
+	h = p.New()
+	switch st, ok := h.(Stateful); {
+	case ok:
+		return h, st.Load(state.Version, state.Saved)
+	case len(state.Saved) > 0:
+		return nil, fmt.Errorf("protocol %q keeps no state here", p.Name)
+	}
+	return h, nil
+}
+
+// restore wants c.mu held.
+func (c *Conn) restore(p *Protocol, h Handler, s *State) {
+	c.phase, c.proto, c.handler, c.peer, c.opened = frozen, p, h, s.Peer, s.Opened
+	c.in, c.read, c.readBy = nil, s.Read, timer(-s.ReadLeft)
+	if len(s.In) > 0 {
+		c.in = s.In
+	}
+	c.setFlags(s.Flags)
+	c.out.restore(s)
+}
+
+func (o *output) restore(s *State) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf, o.written, o.writeBy, o.frozen = s.Out, s.Written, timer(-s.WriteLeft), true
+	o.closing, o.reason = s.Flags&FlagEnded != 0, textReason(s.Reason)
+}
+
+// Own makes taken sessions ours: from here they are served. lates brings what the giver accepted after the Freeze. Each session gets a
+// turn on its loop, after which resumed is called with the time, on CLOCK_MONOTONIC; it must be quick. Own does not wait for that. It
+// returns the number of sessions that are ours now; one that was never taken, or was dropped, is passed over.
+func (s *Server) Own(ids []ID, lates []Late, resumed func(at int64)) int {
+	late := make(map[ID]*Late, len(lates))
+	for i := range lates {
+		late[lates[i].ID] = &lates[i]
+	}
+	ours := make([]*Conn, 0, len(ids))
+	for _, c := range s.findIn(s.borrowed, ids) {
+		if c != nil && s.own(c, late[c.id]) {
+			ours = append(ours, c)
+		}
+	}
+	for _, l := range s.loops {
+		l.start(ours, resumed)
+	}
+	return len(ours)
+}
+
+// own puts a taken session into the books. Until its first turn it is frozen.
+func (s *Server) own(c *Conn, late *Late) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != frozen || !c.loan {
+		return false // never taken, or dropped; or ours already
+	}
+	if late != nil {
+		c.out.join(late) // before anybody here can find the session, and Write to it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.borrowed[c.id] != c {
+		return false // being dropped
+	}
+	c.loan, c.shared = false, true
+	delete(s.borrowed, c.id)
+	s.conns[c.id] = c
+	return true
+}
+
+func (o *output) join(late *Late) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf = append(o.buf, late.Out...)
+	if late.Closed && !o.closing {
+		o.closing, o.reason = true, textReason(late.Reason)
+	}
+}
+
+// start gives those of the sessions that are this loop's their first turn.
+func (l *loop) start(sessions []*Conn, resumed func(at int64)) {
+	l.call(func() {
+		for _, c := range sessions {
+			if c.loop != l {
+				continue
+			}
+			c.mu.Lock()
+			if c.phase == frozen {
+				c.resume(l.now)
+			}
+			c.mu.Unlock()
+			l.turn(c, 0)
+			resumed(l.now)
+		}
+	})
+}
+
+// Drop closes borrowed sockets, and forgets what was taken of their states: the giver goes on serving them, or has ended them.
+func (s *Server) Drop(ids []ID) {
+	for _, c := range s.takeFrom(s.borrowed, ids) {
+		c.drop()
+	}
+}

@@ -1,0 +1,239 @@
+package protocol
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestEverythingThatMayHappen has both machines hand over in a world where whatever may happen does, in any order: messages, timers,
+// sessions that open, end, are busy or written to, a journal that is slow or full, refusals, deaths in the middle of a step. The world
+// watches the rules. A failure prints the transcript and the seed; go test -rapid.checks=100000 looks longer.
+func TestEverythingThatMayHappen(t *testing.T) {
+	ends := map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		w := newSimulation(t)
+		events := rapid.IntRange(10, 250).Draw(t, "events")
+		faults := map[int]bool{}
+		for range rapid.IntRange(0, 3).Draw(t, "faults") {
+			faults[w.pick("fault at", events)] = true
+		}
+		for n := range events {
+			list := w.choices()
+			if faults[n] {
+				list = w.faults()
+			}
+			if len(list) > 0 {
+				w.happen(list[w.pick("event", len(list))])
+			}
+		}
+		w.comeToAnEnd()
+		if len(faults) == 0 {
+			w.nothingWentWrong()
+		}
+		if w.p.end != nil {
+			ends[string(w.p.end.Result)]++
+		} else {
+			ends["predecessor died"]++
+		}
+	})
+	t.Log(ends)
+	for _, r := range []Result{ResultDone, ResultChecked, ResultRolledBack, ResultRecalled} {
+		if !t.Failed() && ends[string(r)] == 0 {
+			t.Errorf("nothing ended as %q: the simulation does not get there any more", r)
+		}
+	}
+}
+
+type simulation struct {
+	*world
+	t    *rapid.T
+	hand int // of the clock
+}
+
+func newSimulation(t *rapid.T) *simulation {
+	draw := func(label string, from, to int) int { return rapid.IntRange(from, to).Draw(t, label) }
+	opt := Options{
+		LendBatch: draw("lend batch", 1, 3), OfferBatch: draw("offer batch", 1, 3), MaxOffers: draw("max offers", 1, 2), Retries: draw("retries", 0, 2),
+	}
+	w := &simulation{world: newWorld(opt, draw("sessions", 0, 6)), t: t}
+	w.pm.check = draw("check", 0, 19) == 0
+	w.log = func(line string) { t.Log(line) }
+	return w
+}
+
+// pick draws one of n. It is two draws, since rapid prefers small numbers, and one would seldom reach the end of a list.
+func (w *simulation) pick(label string, n int) int {
+	half := rapid.IntRange(0, n-1)
+	return (half.Draw(w.t, label) + 7*half.Draw(w.t, label)) % n
+}
+
+func (w *simulation) happen(e event) {
+	w.log("- " + e.name)
+	e.do()
+	w.watch()
+	if err := w.err(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// choices are all things that may happen now. What goes on anyhow is named several times, so that it happens more often.
+func (w *simulation) choices() []event {
+	goesOn := w.events()
+	list := slices.Concat(goesOn, goesOn, goesOn, goesOn)
+	add := func(name string, do func()) { list = append(list, event{name, do}) }
+	for _, s := range w.live() {
+		n := s.id.N()
+		if x := w.canEnd(s); x != nil && !x.stopped {
+			add(fmt.Sprintf("%d ends", n), func() { w.endSession(s) })
+			add(fmt.Sprintf("%d is served", n), func() { w.serve(s) })
+		}
+		if s.p == ours && w.p.alive {
+			add(fmt.Sprintf("%d is busy: %v", n, !s.busy), func() { s.busy = !s.busy })
+		}
+		if s.p == frozen && w.p.alive && !w.p.stopped {
+			add(fmt.Sprintf("%d is written to", n), func() { w.push(s) })
+		}
+	}
+	for _, x := range []*side{&w.p, &w.s} {
+		if x.stopped {
+			add(x.name+" goes on", func() { x.stopped = false })
+			continue
+		}
+		if x.accepting && len(w.sessions) < 9 {
+			add("a session opens in "+x.name, func() { w.open(x) })
+		}
+		for _, timer := range []Timer{RetryTimer, BeatTimer, ProbationTimer} {
+			if x.timers[timer] && !(timer == BeatTimer && w.pm.missed >= 2) {
+				add(fmt.Sprintf("timer %s of %s", timer, x.name), func() { w.fire(x, timer) })
+			}
+		}
+	}
+	return list
+}
+
+func (w *simulation) live() (live []*sess) {
+	for _, id := range w.where(func(s *sess) bool { return !s.ended && s.lost == "" }) {
+		live = append(live, w.sessions[id])
+	}
+	return live
+}
+
+func (w *simulation) fire(x *side, t Timer) {
+	delete(x.timers, t)
+	w.put(x, Expired{t})
+}
+
+// faults are the things that may go wrong now; some only show later.
+func (w *simulation) faults() (list []event) {
+	add := func(name string, do func()) { list = append(list, event{"FAULT " + name, do}) }
+	for _, x := range []*side{&w.p, &w.s} {
+		if !x.alive || !x.begun {
+			continue
+		}
+		add(x.name+" is killed", func() { w.die(x) })
+		for after := range 4 {
+			add(fmt.Sprintf("%s is killed after %d more acts", x.name, after), func() { x.actsLeft = after })
+		}
+		if x.stopped {
+			continue
+		}
+		add(x.name+" is stopped", func() { x.stopped = true })
+		add(x.name+" is asked to stop", func() { x.asked = true; w.put(x, Stop{}) })
+		for _, timer := range []Timer{HelloTimer, BeatTimer, AnswerTimer, TotalTimer, DrainTimer, FinishTimer, ExitTimer} {
+			if x.timers[timer] {
+				add(fmt.Sprintf("timer %s of %s", timer, x.name), func() { w.fire(x, timer) })
+			}
+		}
+	}
+	if !w.s.stopped {
+		add("S is asked to part", func() { w.s.asked = true; w.put(&w.s, Part{}) })
+	}
+	add("the channel breaks", func() { w.cutOff = true })
+	add("the journal is full", func() { w.noJournal = true })
+	add("the journal is slow to follow", func() {
+		if len(w.journal) > 1 {
+			w.journal[0], w.journal[1] = w.journal[1], w.journal[0]
+		}
+	})
+	for _, to := range []State{Transferring, Draining, Serving} {
+		add("no move to "+string(to), func() { w.refuseMoves[to] = true })
+	}
+	add("S is unfit", func() { w.unfit = true })
+	add("S cannot adopt", func() { w.noAdopt = true })
+	add("S cannot borrow", func() { w.noBorrow = true })
+	for _, s := range w.live() {
+		n := s.id.N()
+		add(fmt.Sprintf("S refuses %d", n), func() { w.refuse[s.id] = true })
+		add(fmt.Sprintf("%d cannot be saved", n), func() { w.unsavable[s.id] = true })
+		if s.p == ours || s.p == frozen {
+			add(fmt.Sprintf("%d never comes to rest", n), func() { s.stuck = true })
+		}
+	}
+	return list
+}
+
+// comeToAnEnd lets everything be heard and all time pass, and checks that it is over then.
+func (w *simulation) comeToAnEnd() {
+	for _, s := range w.sessions {
+		s.busy = false
+	}
+	w.p.actsLeft, w.s.actsLeft = -1, -1
+	w.p.stopped = false
+	for n := 0; !w.settled(); n++ {
+		if !w.p.alive || w.p.end != nil {
+			w.s.stopped = false // until then P has to do without it
+		}
+		if n > 2000 {
+			w.t.Fatalf("it does not end: P is %s, S is %s", w.pm.step, w.sm.stage)
+		}
+		if list := w.events(); len(list) > 0 {
+			w.happen(list[0])
+			continue
+		}
+		w.watchQuiet()
+		if !w.passTime() {
+			w.t.Fatalf("nothing can happen any more: P is %s, S is %s", w.pm.step, w.sm.stage)
+		}
+	}
+	for list := w.events(); len(list) > 0; list = w.events() {
+		w.happen(list[0]) // what is late changes nothing
+	}
+	w.account()
+	if err := w.err(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// nothingWentWrong checks the outcome of a handoff without a fault.
+func (w *simulation) nothingWentWrong() {
+	if w.pm.check != (w.p.end.Result == ResultChecked) || !w.pm.check && w.p.end.Result != ResultDone {
+		w.t.Fatalf("without a fault it ended as %+v", *w.p.end)
+	}
+	for _, s := range w.sessions {
+		if !w.pm.check && !s.ended && s.s != owned || s.finishing {
+			w.t.Fatalf("without a fault session %d did not move: %+v", s.id.N(), *s)
+		}
+	}
+}
+
+// clock is the order in which comeToAnEnd has timers run out: the short ones first, but each in its turn.
+var clock = []Timer{RetryTimer, BeatTimer, ProbationTimer, FinishTimer, ExitTimer, AnswerTimer, DrainTimer, HelloTimer, TotalTimer}
+
+// passTime fires the next timer that is set. It reports whether there was one.
+func (w *simulation) passTime() bool {
+	for range 2 * len(clock) {
+		timer, x := clock[w.hand/2%len(clock)], []*side{&w.p, &w.s}[w.hand%2]
+		w.hand++
+		if timer == DrainTimer && x.timers[RetryTimer] && w.hand < 20*len(clock) {
+			continue // whoever can come to rest does so in time
+		}
+		if x.timers[timer] && !x.stopped {
+			w.happen(event{fmt.Sprintf("time passes: %s of %s", timer, x.name), func() { w.fire(x, timer) }})
+			return true
+		}
+	}
+	return false
+}
