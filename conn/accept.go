@@ -41,7 +41,7 @@ func (s *Server) unwatchListener(l *Listener) {
 func (s *Server) accept(i int) (more bool) {
 	l := s.snapshotListeners()[i]
 	for n := 0; l != nil && l.watched; n++ {
-		if n == 64 {
+		if n == acceptBatch {
 			return true
 		}
 		fd, sa, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -51,18 +51,16 @@ func (s *Server) accept(i int) (more bool) {
 		case unix.EAGAIN:
 			return false
 		case unix.EINTR, unix.ECONNABORTED:
-		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			s.pauseAccepting(i, l, err)
-			return false
 		default:
-			s.cfg.Log.Warn("accept", slog.String("listener", l.URL), slog.Any("error", os.NewSyscallError("accept4", err)))
+			s.pauseAccepting(i, l, err)
 			return false
 		}
 	}
 	return false
 }
 
-// pauseAccepting leaves new connections in the kernel's queue for a moment: level-triggered, the loop would otherwise do nothing else.
+// pauseAccepting leaves new connections in the kernel's queue for a moment. The error is EMFILE, most likely, and whatever it is it may
+// last: level-triggered, the loop would otherwise do nothing else.
 func (s *Server) pauseAccepting(i int, l *Listener, err error) {
 	s.cfg.Log.Error("accepting pauses", slog.String("listener", l.URL), slog.Any("error", os.NewSyscallError("accept4", err)),
 		slog.Duration("for", acceptPause))

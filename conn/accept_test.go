@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -14,39 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// logged passes on the messages that a server logs.
-type logged struct{ messages chan string }
-
-func newLogged() (*slog.Logger, chan string) {
-	l := logged{make(chan string, 1000)}
-	return slog.New(l), l.messages
-}
-
-func (l logged) Enabled(context.Context, slog.Level) bool { return true }
-func (l logged) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l logged) WithGroup(string) slog.Handler            { return l }
-func (l logged) Handle(_ context.Context, r slog.Record) error {
-	select {
-	case l.messages <- r.Message:
-	default:
-	}
-	return nil
-}
-
-func waitLogged(t *testing.T, messages <-chan string, want string) {
-	t.Helper()
-	for end := time.After(5 * time.Second); ; {
-		select {
-		case m := <-messages:
-			if m == want {
-				return
-			}
-		case <-end:
-			t.Fatalf("not logged: %q", want)
-		}
-	}
-}
 
 // exhaustDescriptors leaves this process without another descriptor until release.
 func exhaustDescriptors(t *testing.T) (release func()) {
@@ -108,6 +74,24 @@ func TestListenerClosedWhileAcceptingPauses(t *testing.T) {
 	if got := s.Listeners(); len(got) != 1 || got[0].Addr.String() != second {
 		t.Errorf("listeners are %v", got)
 	}
+}
+
+// A listening socket that somebody else has shut down, as every holder of a copy can, keeps nobody busy and breaks nothing else.
+func TestListenerShutDownByAnother(t *testing.T) {
+	log, messages := newLogged()
+	s, _ := start(t, conn.Config{Log: log})
+	broken, err := s.Listen("ping://127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := dial(t, listen(t, s, "ping"))
+	if err := unix.Shutdown(broken.FD(), unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	waitLogged(t, messages, "accepting pauses")
+	expectParked(t, s)
+	send(t, good, "ping")
+	expect(t, good, "pong")
 }
 
 // Once StopAccepting has returned, who dials waits, and every session that was accepted is in the books.

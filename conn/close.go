@@ -67,14 +67,16 @@ func (l *loop) close(c *Conn, reset bool) {
 	l.srv.ended(c, reason)
 }
 
-// abandon resets a session, whatever it is at. One that is frozen may be another process's by now: only our descriptor is closed.
+// abandon resets a session, whatever it is at, because the server stops. One that is frozen may be another process's by now: only our
+// descriptor is closed.
 func (l *loop) abandon(c *Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch c.phase {
-	case idle, running:
+	switch {
+	case c.served():
+		c.out.end(ErrStopped)
 		l.close(c, true)
-	case frozen:
+	case c.phase == frozen:
 		l.leave(c)
 	}
 }

@@ -34,12 +34,14 @@ const (
 
 // A Conn is one session: a live connection and everything needed to serve it. Handlers get it with each call; others may keep it to
 // Write to, and find out with ErrMoved or ErrClosed that it is no longer here.
+//
+// Locks are taken in this order: Conn.mu, output.mu, and then one of Server.mu and loop.mu.
 type Conn struct {
 	loop    *loop
 	proto   *Protocol
 	handler Handler
 	id      ID
-	fd      int
+	fd      int // open until phase is closed, or as long as it is a loan
 	ref     ref // guarded by mu
 	peer    netip.AddrPort
 	opened  int64 // unix ns

@@ -40,10 +40,13 @@
 //   - A byte that Write accepted is sent once and in order, whichever process sends it; after Give, Write on the giver's side returns
 //     [ErrMoved] and has accepted nothing.
 //   - Socket options live in the socket and are never touched by a move.
+//   - Who asks for much and is slow to read the answers is held back, not ended: above a high-water mark of output, a session's input is
+//     neither read nor shown to its handler.
 //
 // # Caveats
 //
-// Linux only. TCP only. Write accepts bytes before the socket does: what was accepted and not yet sent is lost with its process.
+// Linux only. TCP only. Write accepts bytes before the socket does: what was accepted and not yet sent is lost with its process. A handler
+// runs on the loop that all others wait for, unless its protocol says that it may block.
 package conn
 
 import _ "baton/internal/linux"

@@ -1,9 +1,9 @@
 package conn
 
-// Beats is when each loop last went round: a loop with nothing to do does not.
-func (s *Server) Beats() (beats []int64) {
+// Rounds is how often the server's loops have gone round.
+func (s *Server) Rounds() (n uint64) {
 	for _, l := range s.loops {
-		beats = append(beats, l.beat.Load())
+		n += l.rounds.Load()
 	}
-	return beats
+	return n
 }

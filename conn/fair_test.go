@@ -33,35 +33,3 @@ func TestBusyClientStarvesNobody(t *testing.T) {
 		}
 	}
 }
-
-// Time in which the loop stood still is not the peer's: what came meanwhile came in time.
-func TestStandingLoopTimesNobodyOut(t *testing.T) {
-	const timeout = 150 * time.Millisecond
-	stands := make(chan bool, 1)
-	s, r := start(t, conn.Config{ReadTimeout: timeout}, conn.Protocol{Name: "stands", New: func() conn.Handler {
-		return handlerFunc(func(c *conn.Conn) error {
-			if _, err := c.Peek(1); err != nil {
-				return err
-			}
-			c.Discard(1)
-			stands <- true
-			time.Sleep(3 * timeout)
-			return nil
-		})
-	}})
-	bad, good := dial(t, listen(t, s, "stands")), dial(t, listen(t, s, "ping"))
-	send(t, good, "ping")
-	expect(t, good, "pong")
-	send(t, bad, "x")
-	<-stands
-	bad.Close()
-	send(t, good, "ping")
-	expect(t, good, "pong")
-	expectEOF(t, good) // and then it is timed out like any other
-	good.Close()
-	for id, err := range r.waitClosed(t, 2) {
-		if want := map[uint64]error{1: io.EOF, 2: conn.ErrReadTimeout}[id.N()]; err != want {
-			t.Errorf("session %v ended with %v, want %v", id, err, want)
-		}
-	}
-}

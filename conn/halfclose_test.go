@@ -2,53 +2,11 @@ package conn_test
 
 import (
 	"io"
-	"slices"
 	"testing"
 	"time"
 
 	"baton/conn"
 )
-
-// pushes keeps its own direction open when the peer has ended its stream, and tells the test of both.
-type pushes struct{ ended chan *conn.Conn }
-
-func pushesProtocol() (conn.Protocol, chan *conn.Conn) {
-	ended := make(chan *conn.Conn, 10)
-	return conn.Protocol{Name: "pushes", New: func() conn.Handler { return pushes{ended} }}, ended
-}
-
-func (p pushes) Serve(c *conn.Conn) error {
-	c.Discard(len(c.Input()))
-	if _, err := c.Peek(1); err == io.EOF {
-		p.ended <- c
-	}
-	return nil
-}
-
-// eventually waits until something holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("does not come: %s", what)
-		}
-	}
-}
-
-// expectParked waits until the loops of a server without timeouts have nothing to do.
-func expectParked(t *testing.T, s *conn.Server) {
-	t.Helper()
-	eventually(t, "the loops park", func() bool {
-		before := s.Beats()
-		for range 10 { // on a busy machine, one that spins may well stand still for one of these
-			time.Sleep(2 * time.Millisecond)
-			if !slices.Equal(before, s.Beats()) {
-				return false
-			}
-		}
-		return true
-	})
-}
 
 // What a half-open session still has to send keeps nobody busy, whatever epoll says of the end that was read long ago.
 func TestHalfOpenDoesNotSpin(t *testing.T) {

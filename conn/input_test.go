@@ -2,7 +2,6 @@ package conn_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -11,14 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-func newContext() (context.Context, func()) { return context.WithCancel(context.Background()) }
-
-func expired() context.Context {
-	ctx, cancel := newContext()
-	cancel()
-	return ctx
-}
 
 // What handlers do wrong ends their session, and nobody else's.
 func TestWrongHandlers(t *testing.T) {

@@ -20,20 +20,23 @@ type loop struct {
 	wheel   wheel
 	alarmed bool // epoll's read deadline is set for the wheel's next tick
 	events  [256]unix.EpollEvent
+	found   int        // of events, in this round
 	woken   [256]*Conn // the sessions of events; nil = it is of none, or of one that is gone
 	inBuf   []byte     // input of the session whose turn it is: joinLimit for what it had, maxRead for what it gets
 	outBuf  []byte     // its output; capacity maxRead
 	now     int64      // monotonic ns, as of the end of the last turn
 	slowAt  int64      // when a slow handler was last reported; monotonic ns
 
-	srv  *Server
-	done chan struct{} // closed when the goroutine has ended
-	beat atomic.Int64  // monotonic ns of the last round
+	srv    *Server
+	done   chan struct{} // closed when the goroutine has ended
+	rounds atomic.Uint64 // so far; a loop that keeps going round with nothing to do is a bug that shows nowhere else
 
-	epoll *os.File // non-blocking, so that the goroutine parks in the runtime and not a thread in epoll_wait
-	raw   syscall.RawConn
-	epfd  int
-	wake  int // eventfd
+	epoll *os.File        // non-blocking, so that the goroutine parks in the runtime and not a thread in epoll_wait
+	raw   syscall.RawConn // of epoll
+	epfd  int             // of epoll
+	wake  int             // eventfd
+	look  func(uintptr) bool
+	park  bool // look is to go on until there is an event
 
 	mu     sync.Mutex // guards what follows; taken last
 	posted []*Conn    // sessions that need a turn though no event says so
@@ -50,6 +53,11 @@ func newLoop(s *Server) (_ *loop, err error) {
 		inBuf: make([]byte, joinLimit+maxRead), outBuf: make([]byte, 0, maxRead),
 	}
 	l.wheel.tick = l.now / wheelTick
+	l.look = func(epfd uintptr) bool { // made once, since it would be an allocation in every round
+		n, _ := unix.EpollWait(int(epfd), l.events[:], 0) // of a descriptor of our own, and without waiting: no error
+		l.found = max(n, 0)
+		return n > 0 || !l.park
+	}
 	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
@@ -84,11 +92,11 @@ func (l *loop) run() {
 
 // round waits, and does once all that there is to do. It reports whether it was the last one.
 func (l *loop) round() (last bool) {
-	n := l.wait()
+	l.wait()
 	l.now = mono.Now()
-	l.beat.Store(l.now)
-	posted, calls, last := l.collect(n)
-	for i, c := range l.woken[:n] {
+	l.rounds.Add(1)
+	posted, calls, last := l.collect()
+	for i, c := range l.woken[:l.found] {
 		if c != nil {
 			l.turn(c, l.events[i].Events)
 			l.woken[i] = nil
@@ -113,26 +121,21 @@ func (l *loop) takeQueue() []*Conn {
 	return queue
 }
 
-// wait returns the number of events in l.events. It parks the goroutine until there is something to do.
-func (l *loop) wait() (n int) {
-	park := len(l.queue) == 0 && l.mayPark()
-	if park && !l.alarmed && l.wheel.count > 0 {
+// wait collects events. It parks the goroutine until there is something to do.
+func (l *loop) wait() {
+	l.park = len(l.queue) == 0 && l.mayPark()
+	if l.park && !l.alarmed && l.wheel.count > 0 {
 		l.epoll.SetReadDeadline(time.Now().Add(time.Duration(wheelTick)))
 		l.alarmed = true
 	}
-	look := func(fd uintptr) bool {
-		n, _ = unix.EpollWait(int(fd), l.events[:], 0) // the only error of a descriptor of our own is EINTR
-		return n > 0 || !park
-	}
-	err := l.raw.Read(look)
+	err := l.raw.Read(l.look)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		l.epoll.SetReadDeadline(time.Time{})
 		l.alarmed = false
-		look(uintptr(l.epfd)) // what has come is older than the alarm
+		l.look(uintptr(l.epfd)) // Read does not look when time is up, and what has come by then goes before
 	} else if err != nil {
 		panic("conn: waiting on our own epoll descriptor: " + err.Error())
 	}
-	return max(n, 0)
 }
 
 // mayPark reports whether nothing is posted, and if so has whoever posts from now on wake the loop.
@@ -143,12 +146,12 @@ func (l *loop) mayPark() bool {
 	return !l.awake
 }
 
-// collect finds the session of each of the n events, and takes what was posted.
-func (l *loop) collect(n int) (posted []*Conn, calls []func(), last bool) {
+// collect finds the session of each event, and takes what was posted.
+func (l *loop) collect() (posted []*Conn, calls []func(), last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.awake = true
-	for i := range l.events[:n] {
+	for i := range l.events[:l.found] {
 		e := &l.events[i]
 		switch r := (ref{uint32(e.Fd), uint32(e.Pad)}); {
 		case r == ref{}:

@@ -87,15 +87,6 @@ func move(t *testing.T, a, b *conn.Server) {
 	a.Release(ids...)
 }
 
-func waitLen(t *testing.T, s *conn.Server, n int) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Second); s.Len() != n; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d sessions, want %d", s.Len(), n)
-		}
-	}
-}
-
 // A frame cut at every byte, and the session moved there and back at every cut.
 func TestMoveAtEveryByte(t *testing.T) {
 	a, _ := start(t, conn.Config{Run: 1}, linesProtocol())
@@ -103,7 +94,6 @@ func TestMoveAtEveryByte(t *testing.T) {
 	c := dial(t, listen(t, a, "lines"))
 	waitLen(t, a, 1)
 	from, to := a, b
-	want := ""
 	for i, r := range "one\ntwo\nthree\n\nfive\n" {
 		send(t, c, string(r))
 		if i%3 > 0 {
@@ -111,7 +101,6 @@ func TestMoveAtEveryByte(t *testing.T) {
 		}
 		move(t, from, to)
 		from, to = to, from
-		_ = want
 	}
 	expect(t, c, "1 one\n2 two\n3 three\n4 \n5 five\n")
 	id := from.IDs()[0]
@@ -203,34 +192,6 @@ func TestThaw(t *testing.T) {
 	a.Unlend(ids)
 	c.CloseWrite()
 	expectEOF(t, c)
-}
-
-// Time spent frozen does not count, and what was left of a timeout moves.
-func TestTimeoutsMove(t *testing.T) {
-	cfg := conn.Config{Run: 1, ReadTimeout: 400 * time.Millisecond}
-	a, _ := start(t, cfg)
-	cfg.Run = 2
-	b, rb := start(t, cfg)
-	c := dial(t, listen(t, a, "ping"))
-	send(t, c, "ping")
-	expect(t, c, "pong")
-	begin := time.Now()
-	time.Sleep(200 * time.Millisecond)
-	ids := lend(t, a, b)
-	offer(t, a, b, ids)
-	time.Sleep(300 * time.Millisecond)
-	give(t, a, b, ids)
-	expectEOF(t, c)
-	if took := time.Since(begin); took < 700*time.Millisecond || took > 1500*time.Millisecond {
-		t.Errorf("closed after %v, want 400 ms + 300 ms frozen + a tick", took)
-	}
-	c.Close()
-	a.Release(ids...)
-	for _, err := range rb.waitClosed(t, 1) {
-		if err != conn.ErrReadTimeout {
-			t.Errorf("ended with %v", err)
-		}
-	}
 }
 
 // The client ends, or is ended, while two processes hold its socket: it knows at once.
@@ -377,10 +338,6 @@ func TestBlockingHandlerIsBusy(t *testing.T) {
 	expect(t, c, "donedone")
 	a.Release(ids...)
 }
-
-type handlerFunc func(*conn.Conn) error
-
-func (f handlerFunc) Serve(c *conn.Conn) error { return f(c) }
 
 func TestNegotiate(t *testing.T) {
 	v := func(reads, writes []int) conn.Protocol {
@@ -573,7 +530,7 @@ func TestMoveProperty(t *testing.T) {
 
 // A session that was owned just now, and has not had its first turn, can be lent on; it is busy until then, not gone.
 func TestMoveOnBeforeTheFirstTurn(t *testing.T) {
-	p, runs, release := heldProtocol(t)
+	p, runs, release, _ := heldProtocol()
 	p.Blocking = false // it keeps the loop
 	a, _ := start(t, conn.Config{Run: 1}, p)
 	b, _ := start(t, conn.Config{Run: 2}, p)

@@ -10,7 +10,7 @@ import (
 // The client resets the connection, wherever its session is: the one who owns it then, or next, finds out, and it ends once.
 func TestResetInEachPhase(t *testing.T) {
 	p, ended := pushesProtocol()
-	held, runs, release := heldProtocol(t)
+	held, runs, release, _ := heldProtocol()
 	defer release()
 	for _, tt := range []struct {
 		when, protocol string
@@ -81,8 +81,7 @@ func TestResetInEachPhase(t *testing.T) {
 			if n := len(ra.waitClosed(t, 0)) + len(rb.waitClosed(t, 0)); n != 1 {
 				t.Errorf("it ended %d times", n)
 			}
-			expectParked(t, a)
-			expectParked(t, b)
+			expectParked(t, a, b)
 		})
 	}
 }

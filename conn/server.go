@@ -2,7 +2,6 @@ package conn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -130,9 +129,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	for _, c := range s.all() {
-		c.loop.abandon(c)
-	}
+	s.abandon()
 	return context.Cause(ctx)
 }
 
@@ -152,20 +149,23 @@ func (s *Server) Leave() error {
 }
 
 // Close ends the loops and closes every descriptor: listeners, sessions, copies. Peers of sessions that are still ours are reset; those
-// of sessions that another process holds notice nothing. It waits for handlers as Shutdown does. Closing twice does nothing.
+// of sessions that another process holds notice nothing. It waits for handlers as Shutdown does. Closing twice does nothing. The error
+// is nil.
 func (s *Server) Close() error {
 	s.stop()
-	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(nil)
-	err := s.Shutdown(ctx)
+	s.CloseListeners()
+	s.abandon()
 	given, borrowed := s.Held()
 	s.Release(given...)
 	s.Drop(borrowed)
 	s.quitLoops()
-	if errors.Is(err, context.Canceled) {
-		err = nil
+	return nil
+}
+
+func (s *Server) abandon() {
+	for _, c := range s.all() {
+		c.loop.abandon(c)
 	}
-	return err
 }
 
 // stop has everything refused that would bring another descriptor.

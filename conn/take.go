@@ -77,7 +77,7 @@ func (s *Server) Take(state *State) error {
 		return fmt.Errorf("%w: %v", ErrUnknown, state.ID)
 	case p == nil:
 		return fmt.Errorf("%w %q", ErrProtocol, state.Protocol)
-	case len(state.In) > p.MaxFrame+maxRead:
+	case len(state.In) > p.MaxFrame+2*maxRead: // a giver stops at that: a frame, what serveAll lets pass, and what was read and held back
 		return fmt.Errorf("%w: %d bytes of input, over the limit of protocol %q", ErrState, len(state.In), p.Name)
 	}
 	handler, err := p.load(state)

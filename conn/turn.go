@@ -96,7 +96,8 @@ func (l *loop) read(c *Conn) (fresh bool, own []byte, err error) {
 	}
 	buf, at := l.inBuf, len(c.in)
 	if at > joinLimit { // in place: to copy so much in every turn would make long frames cost the square of their length
-		own = slices.Grow(c.in, maxRead)[:0]
+		c.in = slices.Grow(c.in, maxRead)
+		own = c.in[:0]
 		buf = own[:cap(own)]
 	}
 	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.fd, buf[at:at+maxRead]) })

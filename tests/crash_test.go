@@ -100,7 +100,7 @@ func TestSuccessorIsKilledInProbation(t *testing.T) {
 	before.ping(1)
 	after := dial(t, addr)
 	after.ping(1)
-	s.signal(s.pid(), syscall.SIGKILL)
+	s.kill(s.pid())
 	waitFor(t, patience, "run 1 serves again", func() bool {
 		st, err := s.tryStatus()
 		return err == nil && st.Run == 1 && st.State == "Serving"
@@ -165,7 +165,7 @@ func TestSuccessorIsKilledAtSomeTime(t *testing.T) {
 			return victim != 0 || up.hasEnded(0)
 		})
 		time.Sleep(time.Duration(i) * 4 * time.Millisecond)
-		s.signal(victim, syscall.SIGKILL)
+		s.kill(victim)
 		up.exit(patience)
 		waitFor(t, patience, "somebody serves", func() bool {
 			st, err := s.tryStatus()

@@ -194,6 +194,12 @@ func checkDescriptors(t testing.TB, s *space, want []string) {
 		}
 	}
 	t.Errorf("descriptors left over:\n got %v\nwant %v", got, want)
+	dir := "/proc/" + strconv.Itoa(s.pid()) + "/fd/"
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		to, _ := os.Readlink(dir + e.Name())
+		t.Logf("%s → %s", e.Name(), to)
+	}
 }
 
 // reap collects an orphan that has come to us and ended. It reports false if there is none of this pid.

@@ -3,7 +3,6 @@ package tests
 import (
 	"encoding/json"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -100,7 +99,6 @@ func TestReplay(t *testing.T) {
 	check("in probation")
 	s.alone()
 	check("running")
-	s.signal(s.pid(), syscall.SIGKILL)
-	waitFor(t, patience, "the server is dead", func() bool { return len(processesOf(s.base)) == 0 })
+	s.kill(s.pid())
 	check("killed")
 }

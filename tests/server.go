@@ -192,6 +192,21 @@ func (s *space) signal(pid int, sig syscall.Signal) {
 	}
 }
 
+// kill ends a process of the space with SIGKILL, and returns when it has certainly ended, with all that it had open.
+func (s *space) kill(pid int) {
+	s.t.Helper()
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		s.t.Fatalf("pid %d: %v", pid, err)
+	}
+	defer unix.Close(pidfd)
+	s.signal(pid, syscall.SIGKILL)
+	waitFor(s.t, patience, "a killed process ends", func() bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+		return n == 1
+	})
+}
+
 // cleanUp stops what runs, looks for what was left behind, and tells the log if the test has failed.
 func (s *space) cleanUp() {
 	defer os.RemoveAll(s.base)

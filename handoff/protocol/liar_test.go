@@ -50,11 +50,12 @@ func drawMessage(t *rapid.T) wire.Message {
 func TestSuccessorThatLies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newSimulation(t)
+		w.liar = true
 		for range rapid.IntRange(0, 60).Draw(t, "events") {
 			list := w.choices()
 			if w.p.begun && w.p.end == nil && rapid.IntRange(0, 4).Draw(t, "lie") == 0 {
 				list = []event{{"a lie", func() { w.put(&w.p, Received{drawMessage(t)}) }}}
-				w.offers = -1000 // nobody knows how many are answered
+				w.offers = -1000 // as if all were answered
 			}
 			if len(list) > 0 {
 				w.happen(list[w.pick("event", len(list))])

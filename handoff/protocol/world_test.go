@@ -33,7 +33,7 @@ type world struct {
 	handed   bool
 	reported []string
 
-	liar bool // P says what it likes: S can only keep its own house in order
+	liar bool // the other side says what it likes: one can only keep one's own house in order
 
 	// What goes differently, for once.
 	unfit, noAdopt, noBorrow, noJournal bool
@@ -249,7 +249,7 @@ func (w *world) performP(out Output) []Input {
 		}
 		for _, s := range w.find(out.IDs, moved, closed) {
 			w.dropCopy(s)
-			if w.heard(&w.s) && slices.ContainsFunc(w.s.mail, func(m mail) bool { return slices.Contains(m.lent, s.id) }) {
+			if !w.liar && w.heard(&w.s) && slices.ContainsFunc(w.s.mail, func(m mail) bool { return slices.Contains(m.lent, s.id) }) {
 				w.foul("the socket of %d is closed while it is on its way", s.id.N())
 			}
 		}

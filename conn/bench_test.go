@@ -1,7 +1,10 @@
 package conn_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"runtime"
 	"testing"
@@ -12,6 +15,40 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// The way there and back of one frame, and of as many as fit into the sockets.
+func BenchmarkPing(b *testing.B) {
+	s, err := conn.New(conn.Config{Run: 1, Protocols: []conn.Protocol{ping.Protocol()}, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	l, err := s.Listen("ping://127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Accept()
+	for _, frames := range []int{1, 16 << 10} {
+		b.Run(fmt.Sprint(frames), func(b *testing.B) {
+			c, err := net.Dial("tcp", l.Addr.String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			out, in := bytes.Repeat([]byte("ping"), frames), make([]byte, 4*frames)
+			b.SetBytes(int64(len(out)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Write(out); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(c, in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
 
 // What an idle session costs this process, in bytes, once it has been served: on the heap, and in memory that the kernel counts. The
 // clients are bare sockets, which cost it a descriptor and no memory.
