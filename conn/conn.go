@@ -56,8 +56,9 @@ type Conn struct {
 	phase  phase
 	held   bool // Serve was shown less than there is, since output was full: it is owed a call
 	input  inputFlags
-	loan   bool // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
-	shared bool // it came from another process, which may still have a copy
+	loan   bool       // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
+	slate  *slateSlot // where it is noted how far the session is, while another process may have to go on with it; nil = nowhere
+	shared bool       // it came from another process, which may still have a copy
 
 	out output
 }

@@ -15,6 +15,7 @@ type Loan struct {
 	ID     ID
 	Cookie uint64 // SO_COOKIE of the socket
 	FD     int    // giver: still the server's, valid until Release or Unlend; receiver: its own
+	Slot   int32  // on the slate; -1 = none
 }
 
 // Lend pins the sockets of these sessions, so that copies of them can be sent, and stay ours and served. Sessions that have ended are
@@ -22,6 +23,7 @@ type Loan struct {
 // a loop.
 func (s *Server) Lend(ids []ID) []Loan {
 	loans := make([]Loan, 0, len(ids))
+	slate, _ := s.slateNow()
 	for _, c := range s.find(ids) {
 		if c == nil {
 			continue
@@ -30,12 +32,28 @@ func (s *Server) Lend(ids []ID) []Loan {
 		if c.served() || c.phase == frozen {
 			if cookie, err := cookie(c.fd); err == nil {
 				c.loan = true
-				loans = append(loans, Loan{ID: c.id, Cookie: cookie, FD: c.fd})
+				loans = append(loans, Loan{ID: c.id, Cookie: cookie, FD: c.fd, Slot: c.mark(slate)})
 			}
 		}
 		c.mu.Unlock()
 	}
 	return loans
+}
+
+// mark gives a session a slot on the slate, and notes there how far it is. It wants c.mu held.
+func (c *Conn) mark(slate *Slate) (slot int32) {
+	if slate == nil {
+		return -1
+	}
+	slot = slate.take()
+	c.out.mu.Lock()
+	if c.slate = slate.slot(slot); c.slate != nil {
+		c.slate.begin()
+		c.out.turning = c.phase == running
+	}
+	c.out.mu.Unlock()
+	c.endTurn()
+	return slot
 }
 
 // Freeze stops these sessions and returns their states, with the handler's state in the version chosen for its protocol. Nobody reads or
@@ -165,7 +183,7 @@ func (s *Server) Give(ids []ID) []Late {
 
 // give wants c.mu held.
 func (c *Conn) give() (late Late, some bool) {
-	c.phase, c.in = moved, nil
+	c.phase = moved // the state is kept, for Recall
 	o := &c.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -173,7 +191,7 @@ func (c *Conn) give() (late Late, some bool) {
 	if o.closing && !o.told {
 		late.Closed, late.Reason = true, reasonText(o.reason)
 	}
-	o.moved, o.buf = true, nil
+	o.moved = true
 	return late, len(late.Out) > 0 || late.Closed
 }
 

@@ -27,6 +27,7 @@ type output struct {
 	borrowed bool   // buf is the loop's
 	failed   bool   // the socket is broken, or its peer was given up: nothing can be sent any more
 	blamed   bool   // that is the reason for the end
+	turning  bool   // a turn is on, and writes to the slate when it ends
 	stuck    bool   // the socket takes no more: an edge will say when it does
 
 	full atomic.Bool // buf is above the high-water mark; written with mu held
@@ -51,6 +52,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	c.flushLocked()
+	c.noteOutputLocked()
 	if o.failed {
 		c.loop.post(c) // to close it
 		return 0, o.reason

@@ -40,13 +40,15 @@ type Server struct {
 	loops     []*loop
 	counter   atomic.Uint64 // of sessions opened
 
-	mu        sync.Mutex    // guards what follows; taken after Conn.mu, never before
-	conns     map[ID]*Conn  // sessions that are ours: served, or frozen
-	copies    map[ID]*Conn  // giver: sockets kept after Give, or after the end of a session that was lent
-	borrowed  map[ID]*Conn  // receiver: sockets that are not ours yet
-	listeners []*Listener   // by index, which epoll's events carry; nil = closed
-	emptied   chan struct{} // closed when conns becomes empty; nil = nobody waits
-	stopped   bool          // by Close or Leave: nothing that comes now would be closed
+	mu            sync.Mutex     // guards what follows; taken after Conn.mu, never before
+	conns         map[ID]*Conn   // sessions that are ours: served, or frozen
+	copies        map[ID]*Conn   // giver: sockets kept after Give, or after the end of a session that was lent
+	slate         *Slate         // nil = no handoff is on
+	slateVersions map[string]int // of handlers' states on it, by protocol
+	borrowed      map[ID]*Conn   // receiver: sockets that are not ours yet
+	listeners     []*Listener    // by index, which epoll's events carry; nil = closed
+	emptied       chan struct{}  // closed when conns becomes empty; nil = nobody waits
+	stopped       bool           // by Close or Leave: nothing that comes now would be closed
 }
 
 // New starts a server's event loops. Close ends them. The error is of a Protocol that is incomplete or named twice, or the system's.

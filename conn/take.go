@@ -24,6 +24,7 @@ var (
 // the system's.
 func (s *Server) Borrow(loans []Loan) (err error) {
 	borrowed := make([]*Conn, 0, len(loans))
+	slate, _ := s.slateNow()
 	defer func() {
 		if err != nil {
 			for _, c := range borrowed {
@@ -39,6 +40,9 @@ func (s *Server) Borrow(loans []Loan) (err error) {
 			return fmt.Errorf("%w: session %v, cookie %d, want %d (%v)", ErrCookie, loan.ID, got, loan.Cookie, err)
 		}
 		c := &Conn{id: loan.ID, fd: loan.FD, phase: lent, loan: true, loop: s.loops[loan.ID.N()%uint64(len(s.loops))]}
+		if slate != nil {
+			c.slate = slate.slot(loan.Slot)
+		}
 		if err := c.loop.add(c); err != nil {
 			return fmt.Errorf("conn: registering session %v: %w", loan.ID, err)
 		}

@@ -54,6 +54,8 @@ func (f *inputFlags) note(events uint32) {
 
 // work is a turn of a session whose handler does not run. It wants c.mu held.
 func (l *loop) work(c *Conn) {
+	c.beginTurn()
+	defer c.endTurn()
 	full, closing := c.flush()
 	if closing {
 		c.input.ended = true
@@ -176,6 +178,7 @@ func (l *loop) serveBlocking(c *Conn) {
 	}
 	c.keep(own)
 	c.restartReadTimeout(mono.Now(), true)
+	c.endTurn()
 	l.post(c)
 }
 

@@ -24,7 +24,11 @@ type Witness struct {
 func (s *Server) Witness(id ID) (Witness, error) {
 	for _, m := range []map[ID]*Conn{s.conns, s.copies, s.borrowed} {
 		if c := s.findIn(m, []ID{id})[0]; c != nil {
-			return witness(c.fd, false)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.phase != closed || c.loan { // else its descriptor's number may be another's by now
+				return witness(c.fd, false)
+			}
 		}
 	}
 	return Witness{}, fmt.Errorf("%w: %v", ErrUnknown, id)

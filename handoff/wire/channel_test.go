@@ -299,6 +299,10 @@ func TestClose(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
+	if a.mu.Lock(); a.sending {
+		t.Error("Close returned before the goroutine that sends has ended")
+	}
+	a.mu.Unlock()
 	if err := a.Close(); err != nil {
 		t.Errorf("the second Close: %v", err)
 	}

@@ -133,7 +133,8 @@ func (c *Channel) next() (p packet, ok bool) {
 	return p, true
 }
 
-// wait sends a packet within the timeout.
+// wait sends a packet within the timeout. The kernel says that there is room again when three quarters of what fills the socket have been
+// read (unix_writable), so a reader that is alive has to manage that in the time.
 func (c *Channel) wait(p packet) error {
 	end := time.Now().Add(c.timeout)
 	c.conn.SetWriteDeadline(end)
