@@ -32,13 +32,13 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	ctx, stop := context.WithCancel(context.Background())
+	asked := make(chan os.Signal, 2)
+	signal.Notify(asked, syscall.SIGTERM, os.Interrupt)
 	go func() {
-		<-ctx.Done()
+		<-asked
 		stop()
-		again := make(chan os.Signal, 1)
-		signal.Notify(again, syscall.SIGTERM, os.Interrupt)
-		<-again
+		<-asked
 		os.Exit(exitOK) // asked twice: at once
 	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -62,9 +62,11 @@ type listenFlag []string
 func (l *listenFlag) String() string     { return strings.Join(*l, " ") }
 func (l *listenFlag) Set(s string) error { *l = append(*l, s); return nil }
 
-func parse(args []string, stderr io.Writer) (o options, err error) {
+// parse reads the command line. If it asks for help, that is written to help, and the error is flag.ErrHelp.
+func parse(args []string, help io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("server", flag.ContinueOnError)
-	f.SetOutput(stderr)
+	f.SetOutput(io.Discard) // a wrong flag is told in one line; -help tells all
+	f.Usage = func() {}
 	f.StringVar(&o.Workspace, "w", ".", "workspace `DIR`: log, sockets, journal")
 	f.Var(&o.listen, "listen", "`URL` to listen on, protocol://address; may be repeated (default ping://:7000)")
 	f.BoolVar(&o.Takeover, "takeover", false, "take over from the server that runs in the workspace, which did not start this process")
@@ -85,8 +87,14 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.DurationVar(&o.Timeouts.Drain, "drain-timeout", 30*time.Second, "how long busy sessions may keep the old process; then they are closed")
 	f.DurationVar(&o.Timeouts.Probation, "probation", 5*time.Second, "how long the old process stays to help if the new one dies")
 	f.DurationVar(&o.Timeouts.Stop, "stop-timeout", 5*time.Second, "how long clients may take to receive what was written to them, at a stop")
-	if err := f.Parse(args); err != nil {
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintln(help, "Usage of server:")
+		f.SetOutput(help)
+		f.PrintDefaults()
 		return o, err
+	case err != nil:
+		return o, errUsage(err.Error())
 	}
 	return o, o.validate(f)
 }
@@ -159,16 +167,13 @@ func protocolNames() string {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
-	var usage errUsage
+	o, err := parse(args, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
-	case errors.As(err, &usage):
+	case err != nil:
 		fmt.Fprintf(stderr, "server: %v; see -help\n", err)
 		return exitUsage
-	case err != nil:
-		return exitUsage // the flag package has said why
 	}
 	switch {
 	case o.version:
