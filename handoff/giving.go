@@ -28,8 +28,9 @@ type giving struct {
 	// These are guarded by conversation.mu.
 	pidfd    *os.File // of the successor; nil = there is none
 	peer     *visitor
-	lender   int64 // when the first batch was lent; monotonic ns
-	versions map[string]int
+	lender   int64          // when the first batch was lent; monotonic ns
+	versions map[string]int // of the states that are written for it, by protocol
+	slate    *conn.Slate    // nil = no successor has come so far
 	report   Handoff
 
 	expected int // pid of the child whose HELLO we wait for; 0 = none
@@ -115,12 +116,17 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	r.setCurrent(nil)
 	r.talk.Store(nil)
 	g.stop()
-	g.closePidfds()
+	g.release()
 	g.tell(end.Result, end.Reason)
 	return end.Result == protocol.ResultDone
 }
 
-func (g *giving) closePidfds() {
+// release closes what the handoff alone needed.
+func (g *giving) release() {
+	if g.slate != nil {
+		g.r.srv.UseSlate(nil, nil)
+		g.slate.Close()
+	}
 	if g.pidfd != nil {
 		g.pidfd.Close()
 	}
@@ -382,7 +388,7 @@ func (g *giving) send(m wire.Message) []protocol.Input {
 		for _, l := range g.r.srv.Listeners() {
 			fds = append(fds, l.FD())
 		}
-		fds = append(fds, int(g.r.lock.Fd()))
+		fds = append(fds, int(g.r.lock.Fd()), g.slate.FD())
 		g.r.journal.Record(journal.Welcome{Listeners: len(m.Listeners), Sessions: m.Sessions})
 	case *wire.Offer:
 		g.r.journal.Record(journal.Offer{Batch: m.Seq, Sessions: journal.IDsOf(m.IDs)})
@@ -424,7 +430,7 @@ func (g *giving) greet(h *wire.Hello) []protocol.Input {
 		return []protocol.Input{protocol.Unfit{Reason: err.Error()}}
 	}
 	g.channel.SetVersion(wire.Version)
-	w := &wire.Welcome{Version: wire.Version, Run: r.number, Handoff: g.report.ID, Began: g.began}
+	w := &wire.Welcome{Version: wire.Version, Run: r.number, Handoff: g.report.ID, Began: g.began, States: g.versions}
 	for _, l := range r.srv.Listeners() {
 		w.Listeners = append(w.Listeners, l.URL)
 	}
@@ -434,6 +440,9 @@ func (g *giving) greet(h *wire.Hello) []protocol.Input {
 	w.Sessions = len(ids)
 	return []protocol.Input{protocol.Greeted{Welcome: w, Sessions: ids}}
 }
+
+// spareSlots is how many sessions, beside twice those that are there, may be opened during the handoff and have a place on the slate.
+const spareSlots = 8192
 
 // spareFDs is how many descriptors a successor needs beside those of sessions: listeners, journal, loops, log.
 const spareFDs = 64
@@ -445,6 +454,10 @@ func (g *giving) fit(h *wire.Hello) (err error) {
 	if g.versions, err = g.r.srv.Negotiate(h.States); err != nil {
 		return fmt.Errorf("the successor cannot take every session: %w", err)
 	}
+	if g.slate, err = conn.NewSlate(2*g.r.srv.Len() + spareSlots); err != nil {
+		return fmt.Errorf("no slate can be made: %w", err)
+	}
+	g.r.srv.UseSlate(g.slate, g.versions)
 	if need := uint64(g.r.srv.Len()) + h.Open + spareFDs; h.NoFile < need {
 		return fmt.Errorf("the successor may open %d files and needs %d: raise its limit (RLIMIT_NOFILE)", h.NoFile, need)
 	}
@@ -474,7 +487,8 @@ func (g *giving) lend(l protocol.Lend) []protocol.Input {
 	m := &wire.Lend{Batch: l.Batch}
 	fds := make([]int, len(loans))
 	for i, loan := range loans {
-		m.IDs, m.Cookies, fds[i] = append(m.IDs, loan.ID), append(m.Cookies, loan.Cookie), loan.FD
+		m.IDs, m.Cookies, m.Slots = append(m.IDs, loan.ID), append(m.Cookies, loan.Cookie), append(m.Slots, int(loan.Slot))
+		fds[i] = loan.FD
 	}
 	g.r.place(journal.Lent, m.IDs)
 	answer := []protocol.Input{protocol.Lent{Batch: l.Batch, IDs: m.IDs}}
@@ -555,18 +569,37 @@ func (g *giving) fence(reason string) {
 	}
 }
 
-// recall takes the workspace back after the successor's death. Sessions that were the successor's are at positions that nobody can tell
-// any more: they are closed and named.
+// recall takes the workspace back after the successor's death, and the sessions that were its as far as they can be proved.
 func (g *giving) recall(ids []conn.ID) {
 	g.r.handed.Store(false)
-	g.r.srv.Reset(ids)
-	reason := fmt.Sprintf("lost with run %d", g.report.To)
-	for _, id := range ids {
-		g.r.journal.Record(journal.Closed{Session: journal.ID(id), Reason: reason})
-		g.r.journal.Closed(uint64(id), reason, 0, 0)
-	}
+	verdicts := g.r.srv.Recall(ids)
 	if err := g.r.ws.point(g.r.number, os.Getpid()); err != nil {
 		g.r.log.Error("the workspace cannot be taken back", "error", err)
 	}
-	g.r.log.Error("the successor died; its sessions are lost", "handoff", g.report.ID, "lost", len(ids))
+	kept := g.r.recordVerdicts(journal.Recalled, verdicts, g.report.To)
+	g.r.log.Error("the successor died", "handoff", g.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
+}
+
+// recordVerdicts has in the journal what became of sessions whose process, the other run, has died. It returns how many go on.
+func (r *run) recordVerdicts(how string, verdicts []conn.Verdict, other int) (kept int) {
+	proved := map[string][]conn.ID{}
+	for _, v := range verdicts {
+		if v.Kept {
+			kept++
+			proved[v.By] = append(proved[v.By], v.ID)
+			continue
+		}
+		reason := fmt.Sprintf("lost with run %d: %s", other, v.Reason)
+		r.log.Warn("session closed", "session", v.ID, "peer", v.Info.Peer, "protocol", v.Info.Protocol, "reason", reason)
+		r.journal.Record(journal.Closed{
+			Session: v.ID, Reason: reason, Read: v.Info.Read, Written: v.Info.Written,
+			Witness: &journal.Positions{Read: v.Kernel.Read, Written: v.Kernel.Written},
+		})
+		r.journal.Closed(uint64(v.ID), reason, v.Info.Read, v.Info.Written)
+	}
+	for by, ids := range proved {
+		r.journal.Record(journal.Verdict{Verdict: how, Sessions: journal.IDsOf(ids), By: by})
+		r.place(journal.Own, ids)
+	}
+	return kept
 }

@@ -33,6 +33,7 @@ type taking struct {
 	began   int64 // when the handoff was asked for; monotonic ns
 	lender  int64 // when the first batch came; monotonic ns
 	report  Handoff
+	slate   *conn.Slate
 	unnamed []*conn.Listener // inherited, and not among ours: closed when the predecessor is gone
 	serving chan struct{}    // closed when we serve
 	ended   chan protocol.End
@@ -103,6 +104,10 @@ func (t *taking) finish() {
 	t.r.talk.CompareAndSwap(&t.conversation, nil)
 	t.r.setPredecessor(nil)
 	t.stop()
+	if t.slate != nil {
+		t.r.srv.UseSlate(nil, nil)
+		t.slate.Close()
+	}
 	t.peer.pidfd.Close()
 }
 
@@ -164,6 +169,8 @@ func (t *taking) do(out protocol.Output) []protocol.Input {
 	case protocol.Drop:
 		srv.Drop(out.IDs)
 		t.r.drop(out.IDs)
+	case protocol.Rescue:
+		t.rescue(out.IDs)
 	case protocol.Promote:
 		return t.promote()
 	case protocol.Accept:
@@ -252,11 +259,17 @@ func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
 	return []protocol.Input{protocol.Adopted{}}
 }
 
-// adoptListeners takes ownership of fds: a socket for each of the Welcome's listeners, and the workspace's lock.
+// adoptListeners takes ownership of fds: a socket for each of the Welcome's listeners, the workspace's lock, and the slate.
 func (t *taking) adoptListeners(w *wire.Welcome, fds []int) error {
-	last := len(fds) - 1
+	last := len(fds) - 2
 	t.r.lock = os.NewFile(uintptr(fds[last]), "lock")
 	var errs []error
+	var err error
+	if t.slate, err = conn.OpenSlate(fds[last+1]); err != nil {
+		errs = append(errs, err)
+	} else {
+		t.r.srv.UseSlate(t.slate, w.States)
+	}
 	for i, fd := range fds[:last] {
 		if errs != nil || w.Check {
 			unix.Close(fd)
@@ -306,7 +319,7 @@ func (t *taking) borrow(m *wire.Lend) []protocol.Input {
 	t.received = nil
 	loans := make([]conn.Loan, len(fds))
 	for i, fd := range fds {
-		loans[i] = conn.Loan{ID: m.IDs[i], Cookie: m.Cookies[i], FD: fd}
+		loans[i] = conn.Loan{ID: m.IDs[i], Cookie: m.Cookies[i], FD: fd, Slot: int32(m.Slots[i])}
 	}
 	if err := t.r.srv.Borrow(loans); err != nil {
 		return []protocol.Input{protocol.NotBorrowed{Reason: err.Error()}}
@@ -395,6 +408,19 @@ func (t *taking) resumed(b *batch, at int64) {
 		close(b.full)
 		t.r.journal.Record(journal.Give{Batch: b.seq, Count: len(b.pauses), Pause: journalPause(summaryOf(b.pauses))})
 	}
+}
+
+// rescue keeps what the predecessor had lent and not given when it died, as far as it can be proved.
+func (t *taking) rescue(ids []conn.ID) {
+	verdicts := t.r.srv.Rescue(ids)
+	for _, v := range verdicts {
+		t.r.journal.Opened(journal.Session{
+			ID: v.ID, Place: journal.Taken, Peer: v.Info.Peer, Protocol: v.Info.Protocol, Opened: v.Info.Opened, Read: v.Info.Read, Written: v.Info.Written,
+		})
+	}
+	kept := t.r.recordVerdicts(journal.Rescued, verdicts, t.peerRun)
+	t.report.Moved += kept
+	t.r.log.Error("the predecessor died", "handoff", t.report.ID, "rescued", kept, "lost", len(verdicts)-kept)
 }
 
 // promote makes this process the one that is found in the workspace.

@@ -12,6 +12,12 @@ const (
 	Successor   = "successor"   // receives
 )
 
+// Verdicts on sessions whose process has died, and which go on.
+const (
+	Recalled = "recalled" // taken back by the predecessor
+	Rescued  = "rescued"  // kept by the successor
+)
+
 // What has happened to a listener.
 const (
 	Bound     = "bound"     // opened by this run
@@ -131,6 +137,12 @@ type (
 		Run     int    `json:"run"`
 		FromSeq uint64 `json:"from_seq"`
 	}
+	// Verdict says what became of sessions that were in doubt when the other process died.
+	Verdict struct {
+		Verdict  string `json:"verdict"` // Recalled or Rescued; those that could not be proved are named by Closed
+		Sessions IDs    `json:"sessions"`
+		By       string `json:"by"` // what proved their positions: the slate, or the state that was offered
+	}
 	// Closed names a session that ended within a handoff, or was not resumed after one.
 	Closed struct {
 		Session ID         `json:"session"`
@@ -210,6 +222,7 @@ func (Abort) Kind() string     { return "abort" }
 func (Fence) Kind() string     { return "fence" }
 func (PeerDied) Kind() string  { return "peer_died" }
 func (Unsealed) Kind() string  { return "unsealed" }
+func (Verdict) Kind() string   { return "verdict" }
 func (Closed) Kind() string    { return "closed" }
 func (Gap) Kind() string       { return "gap" }
 func (Withdrawn) Kind() string { return "withdrawn" }

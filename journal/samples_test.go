@@ -27,6 +27,7 @@ func samples() []Data {
 		Fence{PID: 845},
 		PeerDied{Run: 8, PID: 845, How: "signal: killed"},
 		Unsealed{Run: 7, FromSeq: 42},
+		Verdict{Verdict: Recalled, Sessions: ids, By: "slate"},
 		Closed{Session: id(7, 9), Reason: "position is not the witness's", Read: 100, Written: 200, Witness: &Positions{Read: 100, Written: 204}},
 		Gap{Lost: 12},
 		Withdrawn{Seq: 40},

@@ -52,6 +52,8 @@ func troubleSentence(d Data) string {
 		return whose(d) + " died: " + d.How
 	case Unsealed:
 		return fmt.Sprintf("run %d has no end in its journal: it died after event %d", d.Run, d.FromSeq-1)
+	case Verdict:
+		return fmt.Sprintf("%s %s, proved by the %s: %s", d.Verdict, plural(len(d.Sessions), "session", "sessions"), d.By, d.Sessions)
 	case Closed:
 		return closedSentence(d)
 	case Bye:

@@ -124,6 +124,8 @@ func describe(v any) string {
 		return "own" + list(v.Give.IDs)
 	case Drop:
 		return "drop" + list(v.IDs)
+	case Rescue:
+		return "rescue" + list(v.IDs)
 	case Promote:
 		return "promote"
 	case GoRound:

@@ -23,7 +23,7 @@ func drawMessage(t *rapid.T) wire.Message {
 	case 2:
 		return &wire.Welcome{Check: n("check") == 0}
 	case 3:
-		return &wire.Lend{Batch: n("batch"), IDs: ids, Cookies: make([]uint64, len(ids))}
+		return &wire.Lend{Batch: n("batch"), IDs: ids, Cookies: make([]uint64, len(ids)), Slots: make([]int, len(ids))}
 	case 4:
 		return &wire.Offer{Seq: n("seq"), IDs: ids, States: make([]cbor.RawMessage, len(ids))}
 	case 5:

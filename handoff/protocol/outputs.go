@@ -84,6 +84,8 @@ type (
 	}
 	// Drop closes borrowed sockets.
 	Drop struct{ IDs []ID }
+	// Rescue keeps what can be proved of sessions that were lent, or taken, by a predecessor that has died.
+	Rescue struct{ IDs []ID }
 	// Promote makes this process the one that serves the workspace; answered by Promoted.
 	Promote struct{}
 	// GoRound asks every event loop to go round; answered by WentRound.
@@ -118,6 +120,7 @@ func (Take) output()          {}
 func (Own) output()           {}
 func (Drop) output()          {}
 func (Promote) output()       {}
+func (Rescue) output()        {}
 func (GoRound) output()       {}
 func (Parted) output()        {}
 func (Handed) output()        {}

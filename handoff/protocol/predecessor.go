@@ -32,7 +32,7 @@ const (
 )
 
 // A Predecessor is the side that has the sessions. Its way through a handoff is told, chapter by chapter, in predecessor_moving.go,
-// predecessor_draining.go and predecessor_back.go.
+// predecessor_draining.go and predecessor_back.go; predecessor_timers.go has what may happen in all of them.
 //
 // Whatever happens, it comes to an End: with ResultDone, after which the process has nothing left to serve and exits; or with any other
 // result, after which it serves. Until it has let go of the first session, or said DONE, everything that goes wrong leads back to serving
@@ -221,59 +221,4 @@ func (p *Predecessor) goOn(m wire.Message) {
 		}
 	}
 	p.abort(fmt.Sprintf("the successor said %v while %s", m.Type(), p.step))
-}
-
-func (p *Predecessor) expired(t Timer) {
-	switch t {
-	case HelloTimer:
-		if p.step == greeting {
-			p.abort("the successor did not become ready in time")
-			p.silent = true
-		}
-	case AnswerTimer:
-		p.unanswered()
-	case TotalTimer:
-		if p.step == moving || p.step == finishing {
-			p.abort("the handoff took too long")
-		}
-	case RetryTimer:
-		p.resting, p.busy = append(p.resting, p.busy...), nil
-		p.pump()
-	case DrainTimer:
-		if p.step == draining {
-			p.hurry()
-		}
-	case FinishTimer:
-		p.abandon()
-	case ProbationTimer:
-		p.waitedLong = true
-		p.pump()
-	case BeatTimer:
-		p.askBeat()
-	case ExitTimer:
-		if (p.step == aborting || p.step == fencing) && !p.died {
-			p.do(Fence{p.reason})
-		}
-	}
-}
-
-func (p *Predecessor) unanswered() {
-	switch {
-	case p.step == agreeing, p.step == finishing, (p.step == moving || p.step == draining) && len(p.offers) > 0:
-		p.abort("the successor did not answer in time while " + string(p.step))
-	case p.step == parting:
-		p.do(Report{"the successor did not answer BYE in time"})
-		p.depart("probation is over")
-	}
-}
-
-// stop: the process is asked to end. Once DONE was said, the successor carries on, and we only have to leave it what is left.
-func (p *Predecessor) stop() {
-	p.stopped = true
-	switch p.step {
-	case greeting, agreeing, moving:
-		p.abort("the server was asked to stop")
-	case draining:
-		p.hurry()
-	}
 }

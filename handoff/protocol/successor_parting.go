@@ -57,7 +57,8 @@ func (s *Successor) bye() {
 	s.beAlone()
 }
 
-// beAlone: from here the predecessor has no part in what we do. What it had not given is not ours.
+// beAlone: from here the predecessor has no part in what we do. What it had not given is not ours, unless it has died, and it can be proved
+// how far it was.
 func (s *Successor) beAlone() {
 	var ungiven []ID
 	for _, id := range sortedKeys(s.where) {
@@ -65,7 +66,13 @@ func (s *Successor) beAlone() {
 			ungiven = append(ungiven, id)
 		}
 	}
-	s.drop(ungiven)
+	switch {
+	case len(ungiven) == 0:
+	case s.died:
+		s.do(Rescue{ungiven})
+	default:
+		s.drop(ungiven)
+	}
 	s.stage = apart
 	s.do(Parted{})
 }

@@ -13,13 +13,13 @@ func check(m Message) error {
 	case *Hello:
 		return notNegative(m.Run)
 	case *Welcome:
-		if len(m.Listeners) >= MaxFDs { // the lock comes with them
+		if len(m.Listeners) > MaxFDs-2 { // the lock and the slate come with them
 			return fmt.Errorf("%d listeners", len(m.Listeners))
 		}
 		return notNegative(m.Run, m.Sessions)
 	case *Lend:
-		if len(m.IDs) != len(m.Cookies) || len(m.IDs) > MaxFDs {
-			return fmt.Errorf("%d ids, %d cookies", len(m.IDs), len(m.Cookies))
+		if len(m.IDs) != len(m.Cookies) || len(m.IDs) != len(m.Slots) || len(m.IDs) > MaxFDs {
+			return fmt.Errorf("%d ids, %d cookies, %d slots", len(m.IDs), len(m.Cookies), len(m.Slots))
 		}
 		return errors.Join(notNegative(m.Batch), distinct(m.IDs))
 	case *Offer:
@@ -78,7 +78,7 @@ func distinct(ids []ID) error {
 func fds(m Message) int {
 	switch m := m.(type) {
 	case *Welcome:
-		return len(m.Listeners) + 1 // and the workspace's lock
+		return len(m.Listeners) + 2 // and the workspace's lock, and the slate
 	case *Lend:
 		return len(m.IDs)
 	}

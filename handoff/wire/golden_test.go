@@ -27,9 +27,9 @@ var samples = []struct {
 		States: map[string][]int{"echo": {1}, "ping": {1, 2}},
 	}},
 	{"hello-takeover", &Hello{Versions: []uint8{1, 2}, Run: 8, Build: "v2.0.0", NoFile: 1024, Open: 9, States: map[string][]int{}, Takeover: true}},
-	{"welcome", &Welcome{Version: 1, Run: 7, Handoff: "7.mwv8yveh", Listeners: []string{"ping://:7000", "echo://[::1]:7001"}, Sessions: 300, Began: 5_000_000_000}},
-	{"welcome-check", &Welcome{Version: 1, Run: 7, Handoff: "7.mwv8yveh", Listeners: []string{"ping://:7000"}, Sessions: 300, Began: 5_000_000_000, Check: true}},
-	{"lend", &Lend{Batch: 1, IDs: []ID{session.MakeID(7, 1), session.MakeID(7, 2)}, Cookies: []uint64{4097, 4098}}},
+	{"welcome", &Welcome{Version: 1, Run: 7, Handoff: "7.mwv8yveh", Listeners: []string{"ping://:7000", "echo://[::1]:7001"}, Sessions: 300, Began: 5_000_000_000, States: map[string]int{"echo": 2, "ping": 1}}},
+	{"welcome-check", &Welcome{Version: 1, Run: 7, Handoff: "7.mwv8yveh", Listeners: []string{"ping://:7000"}, Sessions: 300, Began: 5_000_000_000, Check: true, States: map[string]int{"ping": 1}}},
+	{"lend", &Lend{Batch: 1, IDs: []ID{session.MakeID(7, 1), session.MakeID(7, 2)}, Cookies: []uint64{4097, 4098}, Slots: []int{0, -1}}},
 	{"offer", &Offer{
 		Seq: 1, FrozenAt: 5_001_000_000, IDs: []ID{session.MakeID(7, 1), session.MakeID(7, 2)}, States: []cbor.RawMessage{{0xa1, 0x01, 0x01}, {0xa1, 0x01, 0x02}},
 	}},

@@ -96,7 +96,7 @@ func nullFDs(t testing.TB, n int) []int {
 func lend(batch int, first ID, n int) *Lend {
 	m := &Lend{Batch: batch}
 	for i := range n {
-		m.IDs, m.Cookies = append(m.IDs, first+ID(i)), append(m.Cookies, uint64(i))
+		m.IDs, m.Cookies, m.Slots = append(m.IDs, first+ID(i)), append(m.Cookies, uint64(i)), append(m.Slots, i)
 	}
 	return m
 }

@@ -99,7 +99,7 @@ func TestMalformed(t *testing.T) {
 		{"an array that is not there", rawPacket{raw(header{version: Version, typ: TClosed, length: 7}, 0xa1, 1, 0x9a, 0xff, 0xff, 0xff, 0xff), nil}, ErrFrame, "CLOSED"},
 		{"too deep", rawPacket{payload(TOffer, map[int]any{3: []int{1}, 4: []any{[]any{[]any{[]any{[]any{[]any{[]any{[]any{}}}}}}}}}), nil}, ErrFrame, "OFFER"},
 
-		{"ids without cookies", rawPacket{payload(TLend, &Lend{IDs: []ID{1, 2}, Cookies: []uint64{1}}), some(2)}, ErrFrame, "2 ids, 1 cookies"},
+		{"ids without cookies", rawPacket{payload(TLend, &Lend{IDs: []ID{1, 2}, Cookies: []uint64{1}}), some(2)}, ErrFrame, "2 ids, 1 cookies, 0 slots"},
 		{"too many ids", rawPacket{payload(TLend, lend(1, 1, MaxFDs+1)), some(MaxFDs + 1)}, ErrFrame, "253 ids"},
 		{"ids without states", rawPacket{payload(TOffer, &Offer{IDs: []ID{1}}), nil}, ErrFrame, "1 ids, 0 states"},
 		{"a session twice", rawPacket{payload(TClosed, &Closed{IDs: []ID{3, 1, 3}}), nil}, ErrFrame, "0-3 is named twice"},

@@ -61,13 +61,14 @@ type Hello struct {
 
 // Welcome answers a Hello. With it come the listeners' sockets, in order, and then the workspace's lock.
 type Welcome struct {
-	Version   uint8    `cbor:"1,keyasint"`           // chosen among the Hello's
-	Run       int      `cbor:"2,keyasint"`           // the sender's number
-	Handoff   string   `cbor:"3,keyasint"`           // id of the handoff
-	Listeners []string `cbor:"4,keyasint"`           // URLs
-	Sessions  int      `cbor:"5,keyasint"`           // that are about to come
-	Check     bool     `cbor:"6,keyasint,omitempty"` // nothing is about to come: say whether it could, by an Abort
-	Began     int64    `cbor:"7,keyasint"`           // when the handoff was asked for; CLOCK_MONOTONIC ns
+	Version   uint8          `cbor:"1,keyasint"`           // chosen among the Hello's
+	Run       int            `cbor:"2,keyasint"`           // the sender's number
+	Handoff   string         `cbor:"3,keyasint"`           // id of the handoff
+	Listeners []string       `cbor:"4,keyasint"`           // URLs
+	Sessions  int            `cbor:"5,keyasint"`           // that are about to come
+	Check     bool           `cbor:"6,keyasint,omitempty"` // nothing is about to come: say whether it could, by an Abort
+	Began     int64          `cbor:"7,keyasint"`           // when the handoff was asked for; CLOCK_MONOTONIC ns
+	States    map[string]int `cbor:"8,keyasint"`           // for each protocol, the version of the states that are about to come
 }
 
 // Lend brings copies of sockets, one for each id, which stay the giver's.
@@ -75,6 +76,7 @@ type Lend struct {
 	Batch   int      `cbor:"1,keyasint"` // 1, 2, 3 …
 	IDs     []ID     `cbor:"2,keyasint"`
 	Cookies []uint64 `cbor:"3,keyasint"` // SO_COOKIE of each socket
+	Slots   []int    `cbor:"4,keyasint"` // of each session on the slate; -1 = none
 }
 
 // Offer brings the states of sessions that are frozen from FrozenAt on. All of them were lent.

@@ -1,0 +1,252 @@
+package protocol
+
+import (
+	"slices"
+
+	"baton/handoff/wire"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// What the machines have done, in the model: sockets, sessions and the journal of each side. Whatever must not be done is called foul.
+
+func (w *world) performP(out Output) []Input {
+	if answers, done := w.performBoth(&w.p, out); done {
+		return answers
+	}
+	switch out := out.(type) {
+	case Greet:
+		if w.unfit {
+			return []Input{Unfit{"it lacks protocol ping"}}
+		}
+		return []Input{Greeted{&wire.Welcome{Version: 1}, w.where(func(s *sess) bool { return s.p == ours })}}
+	case Intend:
+		w.journal = append(w.journal, out)
+	case Lend:
+		return w.lend(out)
+	case Freeze:
+		return []Input{w.freeze(out.IDs)}
+	case Thaw:
+		for _, s := range w.find(out.IDs, frozen) {
+			s.p, s.pPos, s.late = ours, s.pPos+s.late, 0
+		}
+	case LetGo:
+		var gave Gave
+		for _, s := range w.find(out.IDs, frozen) {
+			if s.p = moved; s.late > 0 {
+				data, _ := cbor.Marshal([]uint64{uint64(s.id), uint64(s.late)})
+				gave.Lates = append(gave.Lates, data)
+			}
+		}
+		return []Input{gave}
+	case Detach:
+		w.find(out.IDs, moved)
+	case Release:
+		if len(out.IDs) == 0 {
+			w.foul("nothing is released")
+		}
+		for _, s := range w.find(out.IDs, moved, closed) {
+			w.dropCopy(s)
+			if !w.liar && w.heard(&w.s) && slices.ContainsFunc(w.s.mail, func(m mail) bool { return slices.Contains(m.lent, s.id) }) {
+				w.foul("the socket of %d is closed while it is on its way", s.id.N())
+			}
+		}
+	case Unlend:
+		w.onlyWithoutS("unlend")
+		for _, s := range w.find(out.IDs, ours, closed) {
+			w.dropCopy(s)
+		}
+	case StopAccepting:
+		w.p.accepting = false
+		var answers []Input
+		w.p.posted = slices.DeleteFunc(w.p.posted, func(in Input) bool {
+			answers = append(answers, in)
+			return true
+		})
+		return append(answers, NotAccepting{})
+	case Handed:
+		w.handed = true
+	case Finish:
+		for _, s := range w.find(out.IDs, ours, closed) {
+			s.finishing = true
+		}
+	case Fence:
+		w.fenced = true
+	case Recall:
+		w.onlyWithoutS("recall")
+		for _, s := range w.find(out.IDs, moved) {
+			w.dropCopy(s)
+			if s.told {
+				w.foul("session %d is called lost, and S had said that it has ended", s.id.N())
+			}
+			s.p, s.lost = closed, "recalled"
+		}
+	default:
+		w.foul("P cannot do %T", out)
+	}
+	return nil
+}
+
+// find returns the sessions that are something of these for the predecessor, and calls it foul if one is not.
+func (w *world) find(ids []ID, views ...pView) (found []*sess) {
+	for _, id := range ids {
+		s := w.sessions[id]
+		if s == nil || !slices.Contains(views, s.p) {
+			w.foul("P does something to session %d, which is not one of %v", id.N(), views)
+			continue
+		}
+		found = append(found, s)
+	}
+	return found
+}
+
+func (w *world) onlyWithoutS(what string) {
+	if w.s.alive {
+		w.foul("%s while the successor lives", what)
+	}
+}
+
+func (w *world) dropCopy(s *sess) {
+	if !s.copied {
+		w.foul("P has no copy of %d", s.id.N())
+	}
+	s.copied = false
+}
+
+func (w *world) lend(l Lend) []Input {
+	if !w.intended[l.Batch] {
+		w.foul("batch %d is lent, and the journal does not know", l.Batch)
+	}
+	if w.pm.step != moving && w.pm.step != draining {
+		w.foul("batch %d is lent while P is %s", l.Batch, w.pm.step)
+	}
+	m := &wire.Lend{Batch: l.Batch}
+	for _, id := range l.IDs {
+		if s := w.sessions[id]; s.p == ours {
+			s.copied = true
+			m.IDs, m.Cookies, m.Slots = append(m.IDs, id), append(m.Cookies, uint64(id)), append(m.Slots, -1)
+		}
+	}
+	if len(m.IDs) > 0 {
+		w.log("    (LEND" + describeMessage(m) + ")")
+		w.send(&w.p, mail{m, m.IDs})
+	}
+	return []Input{Lent{l.Batch, m.IDs}}
+}
+
+func (w *world) freeze(ids []ID) (f Frozen) {
+	for _, id := range ids {
+		switch s := w.sessions[id]; {
+		case s.p == closed:
+		case s.p != ours:
+			w.foul("P freezes session %d, which is not its own", id.N())
+		case s.busy || s.stuck:
+			f.Busy = append(f.Busy, id)
+		case w.unsavable[id]:
+			if f.Failed == nil {
+				f.Failed = map[ID]string{}
+			}
+			f.Failed[id] = "its handler cannot be saved"
+		default:
+			s.p, s.late = frozen, 0
+			data, _ := cbor.Marshal(s.pPos)
+			f.IDs, f.States = append(f.IDs, id), append(f.States, data)
+		}
+	}
+	return f
+}
+
+func (w *world) performS(out Output) []Input {
+	if answers, done := w.performBoth(&w.s, out); done {
+		return answers
+	}
+	switch out := out.(type) {
+	case Greeting:
+		w.send(&w.s, mail{m: &wire.Hello{Versions: []uint8{1}}})
+	case Adopt:
+		if w.noAdopt {
+			return []Input{NotAdopted{"port 7001 is in use"}}
+		}
+		return []Input{Adopted{}}
+	case Borrow:
+		if w.noBorrow {
+			return []Input{NotBorrowed{"too many open files"}}
+		}
+		for _, id := range out.Lend.IDs {
+			w.hold(id, nothing, borrowed)
+		}
+		return []Input{Borrowed{}}
+	case Take:
+		var took Took
+		for i, id := range out.Offer.IDs {
+			if w.refuse[id] {
+				took.Refused = append(took.Refused, wire.Refusal{ID: id, Reason: "state cannot be read"})
+				continue
+			}
+			w.hold(id, borrowed, taken)
+			cbor.Unmarshal(out.Offer.States[i], &w.sessions[id].sPos)
+			took.IDs = append(took.IDs, id)
+		}
+		return []Input{took}
+	case Own:
+		for _, data := range out.Give.Lates {
+			var late []uint64
+			cbor.Unmarshal(data, &late)
+			w.sessions[ID(late[0])].sPos += int(late[1])
+		}
+		for _, id := range out.Give.IDs {
+			w.hold(id, taken, owned)
+			if s := w.sessions[id]; s.sPos != s.pos && !w.liar {
+				w.foul("S owns %d at %d, its client is at %d", id.N(), s.sPos, s.pos)
+			}
+		}
+	case Drop:
+		for _, id := range out.IDs {
+			s := w.sessions[id]
+			if s.s != borrowed && s.s != taken {
+				w.foul("S drops %d, which is not on loan", id.N())
+			}
+			s.s = nothing
+			if !w.p.alive && !s.ended {
+				s.lost = "dropped after the predecessor's end"
+			}
+		}
+	case Rescue:
+		if w.p.alive {
+			w.foul("S rescues%s from a predecessor that lives", list(out.IDs))
+		}
+		for _, id := range out.IDs {
+			s := w.sessions[id]
+			if s.s != borrowed && s.s != taken {
+				w.foul("S rescues %d, which is not on loan", id.N())
+			}
+			s.lost = ""
+			if s.s = owned; s.sPos != s.pos { // the slate would have it, unless the predecessor died in mid-turn
+				s.sPos = s.pos
+			}
+			if s.ended {
+				s.s = nothing
+			}
+		}
+	case Promote:
+		return []Input{Promoted{}}
+	case GoRound:
+		w.s.posted = append(w.s.posted, WentRound(out))
+	case Parted:
+		w.s.parted = true
+		if held := w.where(func(s *sess) bool { return s.s == borrowed || s.s == taken }); len(held) > 0 {
+			w.foul("S still holds%s", list(held))
+		}
+	default:
+		w.foul("S cannot do %T", out)
+	}
+	return nil
+}
+
+func (w *world) hold(id ID, from, to holding) {
+	s := w.sessions[id]
+	if s.s != from {
+		w.foul("S makes session %d %d, from %d", id.N(), to, s.s)
+	}
+	s.s = to
+}
