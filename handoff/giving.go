@@ -577,6 +577,7 @@ func (g *giving) recall(ids []conn.ID) {
 		g.r.log.Error("the workspace cannot be taken back", "error", err)
 	}
 	kept := g.r.recordVerdicts(journal.Recalled, verdicts, g.report.To)
+	go g.r.mourn(g.report.To, verdicts)
 	g.r.log.Error("the successor died", "handoff", g.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
 }
 

@@ -253,6 +253,7 @@ func (r *run) first(ctx context.Context) error {
 	}
 	r.srv.Accept()
 	r.ready(0)
+	go r.reconcilePast()
 	return nil
 }
 

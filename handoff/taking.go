@@ -420,6 +420,7 @@ func (t *taking) rescue(ids []conn.ID) {
 	}
 	kept := t.r.recordVerdicts(journal.Rescued, verdicts, t.peerRun)
 	t.report.Moved += kept
+	go t.r.mourn(t.peerRun, verdicts)
 	t.r.log.Error("the predecessor died", "handoff", t.report.ID, "rescued", kept, "lost", len(verdicts)-kept)
 }
 

@@ -139,9 +139,9 @@ type (
 	}
 	// Verdict says what became of sessions that were in doubt when the other process died.
 	Verdict struct {
-		Verdict  string `json:"verdict"` // Recalled or Rescued; those that could not be proved are named by Closed
+		Verdict  string `json:"verdict"` // Recalled, Rescued, or "lost with run 7"; those that could not be proved are named by Closed
 		Sessions IDs    `json:"sessions"`
-		By       string `json:"by"` // what proved their positions: the slate, or the state that was offered
+		By       string `json:"by,omitempty"` // what proved their positions: the slate, or the state that was offered
 	}
 	// Closed names a session that ended within a handoff, or was not resumed after one.
 	Closed struct {

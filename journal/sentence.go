@@ -53,7 +53,7 @@ func troubleSentence(d Data) string {
 	case Unsealed:
 		return fmt.Sprintf("run %d has no end in its journal: it died after event %d", d.Run, d.FromSeq-1)
 	case Verdict:
-		return fmt.Sprintf("%s %s, proved by the %s: %s", d.Verdict, plural(len(d.Sessions), "session", "sessions"), d.By, d.Sessions)
+		return d.Verdict + ": " + plural(len(d.Sessions), "session", "sessions") + ", " + d.Sessions.String() + proof(d.By)
 	case Closed:
 		return closedSentence(d)
 	case Bye:
@@ -112,6 +112,13 @@ func batchSentence(batch int, active bool, does, undergoes string, n int) string
 		verb = does
 	}
 	return fmt.Sprintf("batch %d: %s %s", batch, verb, count(n))
+}
+
+func proof(by string) string {
+	if by == "" {
+		return ""
+	}
+	return " (proved by the " + by + ")"
 }
 
 func closedSentence(d Closed) string {
