@@ -165,7 +165,10 @@ func TestRecallRefusesToGuess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.Freeze(ids, nil)
+			for states := 0; states == 0; { // its first turn may be on
+				frozen, _, _ := a.Freeze(ids, nil)
+				states = len(frozen)
+			}
 			a.Give(ids)
 			a.Detach(ids)
 			tt.harm(t, fd, c)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"baton/conn"
+	"baton/handoff/internal/step"
 	"baton/handoff/protocol"
 	"baton/handoff/wire"
 )
@@ -20,6 +21,7 @@ type conversation struct {
 	// perform does one thing and returns the answer, if it was a question. It is called with mu held.
 	perform func(protocol.Output) []protocol.Input
 	timeout func(protocol.Timer) time.Duration
+	side    string // journal.Predecessor or journal.Successor
 	note    func(protocol.Input) // told of each input that comes from outside, before it is worked off
 	channel *wire.Channel
 
@@ -93,10 +95,16 @@ func (c *conversation) putWith(in protocol.Input, fds []int) {
 	if !c.over {
 		c.received = fds
 		c.note(in)
-		c.work(in)
+		c.came(in)
 		fds, c.received = c.received, nil
 	}
 	closeFDs(fds)
+}
+
+// came works off an input from outside. It wants mu held.
+func (c *conversation) came(in protocol.Input) {
+	step.At(c.side, step.On, in)
+	c.work(in)
 }
 
 // work wants mu held.
@@ -106,7 +114,10 @@ func (c *conversation) work(in protocol.Input) {
 		case protocol.SetTimer:
 			c.setTimer(out.Timer)
 		default:
-			for _, answer := range c.perform(out) {
+			step.At(c.side, step.Before, out)
+			answers := c.perform(out)
+			step.At(c.side, step.After, out)
+			for _, answer := range answers {
 				c.work(answer)
 			}
 		}
@@ -122,7 +133,7 @@ func (c *conversation) setTimer(t protocol.Timer) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.over && c.timers[t] == timer { // else it was set anew while this waited for the lock
-			c.work(protocol.Expired{Timer: t})
+			c.came(protocol.Expired{Timer: t})
 		}
 	})
 	c.timers[t] = timer
@@ -178,7 +189,7 @@ func (c *conversation) putCollected() {
 	defer c.mu.Unlock()
 	for _, in := range c.collect() {
 		if !c.over {
-			c.work(in)
+			c.came(in)
 		}
 	}
 }

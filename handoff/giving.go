@@ -94,7 +94,7 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	}
 	g.report = Handoff{ID: fmt.Sprintf("%d.%s", r.number, strconv.FormatInt(time.Now().UnixMilli(), 36)), From: r.number}
 	g.machine, g.perform, g.timeout = protocol.NewPredecessor(protocol.DefaultOptions), g.do, g.limit
-	g.note = g.noteInput
+	g.side, g.note = journal.Predecessor, g.noteInput
 	r.log.Info("upgrade", "handoff", g.report.ID, "trigger", req.trigger, "binary", g.command()[0], "check", req.check)
 	r.partFromPredecessor(ctx)
 	r.journal.Record(journal.Handoff{
@@ -202,7 +202,7 @@ func (g *giving) admit(v *visitor) {
 		g.pidfd, g.report.PID = v.peer.pidfd, v.peer.pid
 	}
 	g.channel = v.channel
-	g.work(protocol.Received{Message: v.hello})
+	g.came(protocol.Received{Message: v.hello})
 	g.mu.Unlock()
 	g.listen(v.channel)
 }
@@ -341,6 +341,7 @@ func (g *giving) noteInput(in protocol.Input) {
 	switch in := in.(type) {
 	case protocol.PeerDied:
 		g.r.journal.Record(journal.PeerDied{Run: g.report.To, PID: g.report.PID, How: in.How})
+		go g.r.ws.sweep()
 	case protocol.Received:
 		switch m := in.Message.(type) {
 		case *wire.Take:

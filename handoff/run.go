@@ -287,6 +287,7 @@ func (r *run) prune() {
 // serve is the life of a run that serves: one goroutine owns it, and does one thing at a time.
 func (r *run) serve(ctx context.Context) error {
 	go r.prune()
+	go r.ws.sweep()
 	for {
 		var req *request
 		select {

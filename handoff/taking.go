@@ -51,7 +51,7 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 		r: r, role: how, pauses: newHistogram(), serving: make(chan struct{}), ended: make(chan protocol.End, 1), apart: make(chan struct{}),
 	}
 	t.machine, t.perform, t.timeout = protocol.NewSuccessor(), t.do, func(protocol.Timer) time.Duration { return r.cfg.Timeouts.Answer }
-	t.note = t.noteInput
+	t.side, t.note = journal.Successor, t.noteInput
 	var err error
 	if t.peer, err = identify(c); err != nil {
 		c.Close()
@@ -195,6 +195,7 @@ func (t *taking) do(out protocol.Output) []protocol.Input {
 func (t *taking) noteInput(in protocol.Input) {
 	if died, ok := in.(protocol.PeerDied); ok {
 		t.r.journal.Record(journal.PeerDied{Run: t.peerRun, PID: t.peer.pid, How: died.How})
+		go t.r.ws.sweep()
 	}
 	t.r.noteBye(in)
 }

@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +26,7 @@ import (
 //	journal/       000007.db: one file for each run
 //	run/           sockets, each bound by the run whose number it bears
 //
-// Nobody removes a name that is not its own.
+// Nobody removes a name that is not its own, but for the sockets of runs that have died: see sweep.
 type workspace struct{ dir string }
 
 // maxSocketPath is what fits into sockaddr_un.sun_path (unix(7)).
@@ -149,6 +151,40 @@ func (w *workspace) leave(run, pid int) {
 	if w.pid() == pid {
 		os.Remove(w.path("server.pid"))
 	}
+}
+
+// sweep removes sockets that runs have left behind which did not come to remove them: nobody listens on them. One that was only just bound
+// looks the same for a moment, so it takes two looks.
+func (w *workspace) sweep() {
+	first := w.deserted()
+	if len(first) == 0 {
+		return
+	}
+	time.Sleep(50 * time.Millisecond)
+	for _, path := range w.deserted() {
+		if slices.Contains(first, path) {
+			os.Remove(path)
+		}
+	}
+}
+
+// deserted is the sockets in run/ that nobody listens on.
+func (w *workspace) deserted() (paths []string) {
+	entries, _ := os.ReadDir(w.path("run"))
+	for _, e := range entries {
+		network := map[string]string{".sock": "unixpacket", ".control": "unix"}[filepath.Ext(e.Name())]
+		if network == "" || e.Type() != fs.ModeSocket {
+			continue
+		}
+		path := w.path("run", e.Name())
+		c, err := net.DialUnix(network, nil, &net.UnixAddr{Net: network, Name: path})
+		if err == nil {
+			c.Close()
+		} else if errors.Is(err, unix.ECONNREFUSED) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // pid is what server.pid says, 0 if nothing.

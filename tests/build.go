@@ -13,6 +13,7 @@ var programs struct {
 	next      string // the same, version "two"
 	bad       string // tests/internal/badsuccessor; the name it is called by chooses what it does
 	stranger  string // tests/internal/stranger
+	steps     string // tests/internal/stepserver, built with the tag "steps"
 	directory string
 }
 
@@ -40,10 +41,14 @@ func build() (err error) {
 		{&p.next, "next", "baton/cmd/server", versionTwo},
 		{&p.bad, "bad", "baton/tests/internal/badsuccessor", ""},
 		{&p.stranger, "stranger", "baton/tests/internal/stranger", ""},
+		{&p.steps, "steps", "baton/tests/internal/stepserver", ""},
 	} {
 		*b.path = filepath.Join(p.directory, b.name)
 		args := []string{"build", "-o", *b.path, "-ldflags", "-X main.version=" + b.version}
-		if race && b.version != "" {
+		if b.name == "steps" {
+			args = append(args, "-tags", "steps")
+		}
+		if race && (b.version != "" || b.name == "steps") {
 			args = append(args, "-race")
 		}
 		if out, err := exec.Command("go", append(args, b.pkg)...).CombinedOutput(); err != nil {
