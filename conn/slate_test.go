@@ -131,3 +131,27 @@ func TestOpenSlateRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What a turn pays for being noted on the slate, beside one that is not: the notes alone, without the system calls of a turn.
+func BenchmarkSlate(b *testing.B) {
+	mine, err := NewSlate(1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer mine.Close()
+	p := &Protocol{Name: "ping"}
+	s := &Server{slateVersions: map[string]int{}}
+	for name, slot := range map[string]*slateSlot{"off": nil, "on": mine.slot(0)} {
+		b.Run(name, func(b *testing.B) {
+			c := &Conn{proto: p, loop: &loop{srv: s}, id: 1, slate: slot}
+			b.ReportAllocs()
+			for b.Loop() {
+				c.mu.Lock()
+				c.beginTurn()
+				c.read += 4
+				c.endTurn()
+				c.mu.Unlock()
+			}
+		})
+	}
+}
