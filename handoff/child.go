@@ -14,15 +14,15 @@ import (
 // A child is a successor that we have started.
 type child struct {
 	cmd   *exec.Cmd
-	pidfd *os.File
-	tail  *tail
+	pidfd *os.File // in blocking mode: for kill and pollEnd, not for waitEnd
+	tail  *tail    // of its stderr
 }
 
 // stderrFD is where a successor finds the predecessor's stderr. Its own is a pipe to the predecessor, so that the last words of a
 // successor that fails can be told to whoever asked for the upgrade; it puts the real one in its place when it is safe to do so.
 const stderrFD = 3
 
-// startChild starts a program as our successor.
+// startChild starts a program as the successor of a run. The caller calls wait, once, and closes the child's pidfd when it needs it no more.
 func startChild(command []string, run int) (*child, error) {
 	pidfd := -1
 	c := &child{tail: &tail{also: os.Stderr}}
@@ -45,7 +45,7 @@ func startChild(command []string, run int) (*child, error) {
 	return c, nil
 }
 
-// wait returns when the child has certainly ended, and says how, with its last words.
+// wait returns when the child has certainly ended, and says how, with its last words. It reaps it.
 func (c *child) wait() string {
 	err := c.cmd.Wait()
 	if c.cmd.ProcessState == nil { // it was not waited for: its end is not certain yet

@@ -12,20 +12,22 @@ import (
 	"strings"
 )
 
-// ErrNoServer says that no server is running in a workspace.
+// ErrNoServer says that no server is running in a workspace, or none that this process can reach; the error that wraps it tells why.
 var ErrNoServer = errors.New("no server is running")
 
-// A Client talks to the server that is running in a workspace.
+// A Client talks to whichever run serves a workspace at the time of each call, over its control socket. It holds no connection in between,
+// need not be closed, and may be used by several goroutines at once.
 type Client struct {
 	ws   *workspace
 	http *http.Client
 }
 
-// NewClient makes a client. It does not look yet whether a server is there.
+// NewClient makes a client for the server of the workspace dir. It does not look yet whether a server is there.
 func NewClient(dir string) *Client {
 	return newClient(dir, "control.sock")
 }
 
+// newClient makes a client of one socket, by its path in the workspace.
 func newClient(dir string, socket ...string) *Client {
 	ws := &workspace{dir}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -42,7 +44,7 @@ func newClient(dir string, socket ...string) *Client {
 	return &Client{ws, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-// Status asks the server what it is at. The error is ErrNoServer if there is none.
+// Status asks the server how it is. The error is ErrNoServer if there is none.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	body, err := c.do(ctx, http.MethodGet, "/status", nil)
 	if err != nil {
@@ -59,11 +61,15 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 type UpgradeRequest struct {
 	Binary string // absolute path; "" = as the server was started
 	Check  bool   // only say whether it would work
-	By     string // who asks, for the journal
+	By     string // who asks, for the journal; "" = "POST /upgrade"
 }
 
-// Upgrade asks the server to hand over, tells progress as it comes, and returns the outcome: an upgrade that was rolled back is not an
-// error. The error is ErrNoServer if there is no server, and ErrBusy if an upgrade is in progress already.
+// Upgrade asks the server to hand over, and returns the outcome when the successor serves or the attempt has failed: an upgrade that was
+// rolled back is not an error, see Handoff.Succeeded. Meanwhile it calls progress, on this goroutine, a few times a second; nil = nobody
+// wants to know. The end of ctx ends the waiting, not the upgrade.
+//
+// The error is ErrNoServer if there is no server, ErrBusy if an upgrade is in progress already, and any other if the server refused the
+// request or ended before it could tell the outcome.
 func (c *Client) Upgrade(ctx context.Context, req UpgradeRequest, progress func(Progress)) (h Handoff, err error) {
 	q := url.Values{}
 	if req.Binary != "" {
@@ -93,11 +99,12 @@ func (c *Client) Upgrade(ctx context.Context, req UpgradeRequest, progress func(
 	}
 }
 
-// journalOf returns a snapshot of the journal of one run that is alive. The caller closes it.
+// journalOf returns a snapshot of the journal of the run that is asked. The caller closes it.
 func (c *Client) journalOf(ctx context.Context) (io.ReadCloser, error) {
 	return c.do(ctx, http.MethodGet, "/journal", nil)
 }
 
+// do returns the body of an answer, which the caller closes. A refusal is an error, with the server's words.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://workspace"+path+"?"+q.Encode(), nil)
 	if err != nil {

@@ -16,10 +16,10 @@ import (
 // Config says what a server is and where it lives. Workspace, Listen and Protocols are needed; the zero value of any other field means
 // its default.
 type Config struct {
-	Workspace string          // directory of its own for each server; made if it does not exist
-	Listen    []string        // URLs, protocol://host:port
-	Protocols []conn.Protocol // what the listeners may name
-	Version   string          // of the program, as -status shows it
+	Workspace string          // directory of its own for each server; made if it does not exist, in a directory that does
+	Listen    []string        // URLs, protocol://host:port, each once; an empty host is all addresses, port 0 any port
+	Protocols []conn.Protocol // what the listeners may name, and what sessions that come from a predecessor may speak
+	Version   string          // of the program, for Status and the journal; "" = not told
 
 	ReadTimeout  time.Duration // a client that sends nothing for so long is closed; 0 = no limit
 	WriteTimeout time.Duration // a client that takes nothing for so long is closed; 0 = no limit
@@ -27,16 +27,18 @@ type Config struct {
 	Timeouts     Timeouts
 
 	// Takeover makes this process the successor of the server that is running in the workspace, if there is one, though that one did not
-	// start it.
+	// start it. Without it, Run fails with ErrOccupied then.
 	Takeover bool
 
-	// Ready is called once this process serves.
+	// Ready is called once, when this process serves. It has to return quickly and must not wait for the server, nor for what asks it
+	// something: in a successor the handoff waits for it. nil = nobody wants to know.
 	Ready func(Ready)
 
-	// Log is where the server tells people what happens; nil = Workspace/server.log.
+	// Log is where the server tells people what happens; nil = appended to Workspace/server.log.
 	Log *slog.Logger
 
-	// Command is what an upgrade starts: the path and the arguments of the program. nil = as this process was started.
+	// Command is what an upgrade starts: the program's path, which should be absolute, and its arguments. nil = as this process was
+	// started; a symbolic link is then followed anew each time. UpgradeRequest.Binary takes the place of the path.
 	Command []string
 }
 
@@ -44,13 +46,14 @@ type Config struct {
 type Ready struct {
 	Run         int
 	Predecessor int // run that it took over from; 0 = a first start
-	Sessions    int // that came along
+	Sessions    int // that are served now: those that came along
 	Listeners   []ListenerStatus
 }
 
-// Timeouts bound every wait of a handoff. Zero means the default.
+// Timeouts bound every wait of a handoff, and of a stop. Zero means the default, which stands at the end of each line; none can be switched
+// off.
 type Timeouts struct {
-	Hello     time.Duration // for the successor to become ready; 30 s
+	Hello     time.Duration // for the successor to become ready, from its start to HELLO; 30 s
 	Answer    time.Duration // for the answer to a message; 10 s
 	Handoff   time.Duration // from HELLO to DONE, whatever happens; 5 min
 	Drain     time.Duration // for stragglers to come to rest; then they are closed; 30 s

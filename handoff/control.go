@@ -14,12 +14,12 @@ import (
 // The control API is HTTP over the Unix socket control.sock, for the owner of the workspace only.
 //
 //	GET  /status    → Status
-//	POST /upgrade   → a line of JSON for each Update; ?binary=PATH, ?check=true
+//	POST /upgrade   → a line of JSON for each Update; ?binary=PATH (absolute), ?check=true, ?by=WHO
 //	GET  /journal   → a consistent copy of this run's journal file
 //
-// An upgrade that cannot be begun now is answered with 409 Conflict and the reason.
+// An upgrade that cannot be begun now is answered with 409 Conflict and the reason. One that has begun goes on when whoever asked hangs up.
 
-// An Update is a line of what POST /upgrade answers: how far it is, and at the end how it went.
+// An Update is a line of what POST /upgrade answers: how far it is, and in the last line how it went. One of the two is set.
 type Update struct {
 	Progress *Progress `json:"progress,omitempty"`
 	Result   *Handoff  `json:"result,omitempty"`

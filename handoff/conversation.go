@@ -21,7 +21,7 @@ type conversation struct {
 	// perform does one thing and returns the answer, if it was a question. It is called with mu held.
 	perform func(protocol.Output) []protocol.Input
 	timeout func(protocol.Timer) time.Duration
-	side    string // journal.Predecessor or journal.Successor
+	side    string               // journal.Predecessor or journal.Successor
 	note    func(protocol.Input) // told of each input that comes from outside, before it is worked off
 	channel *wire.Channel
 

@@ -76,7 +76,7 @@ func pidfdFile(fd int) *os.File {
 	return os.NewFile(uintptr(fd), "pidfd")
 }
 
-// waitEnd returns when the process has certainly ended, or the file is closed: then false.
+// waitEnd returns true when the process has certainly ended, and false if the file is closed or its read deadline passes before.
 func waitEnd(pidfd *os.File) bool {
 	rc, err := pidfd.SyscallConn()
 	if err != nil {
@@ -106,7 +106,7 @@ func pollEnd(pidfd *os.File) {
 	})
 }
 
-// kill ends the process for certain, sooner or later; waitEnd tells when.
+// kill ends the process for certain, sooner or later; waitEnd tells when. One that has ended already is no error.
 func kill(pidfd *os.File) error {
 	rc, err := pidfd.SyscallConn()
 	if err != nil {

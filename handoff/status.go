@@ -12,39 +12,39 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Status is what a server says about itself.
+// Status is what a server says about itself. Its JSON is what server -status prints; fields may be added.
 type Status struct {
-	State       string           `json:"state"`
+	State       string           `json:"state"` // a state of package fsm: "Serving", "Preparing" ...
 	Run         int              `json:"run"`
 	PID         int              `json:"pid"`
-	Version     string           `json:"version"`
-	Sessions    int              `json:"sessions"`
-	Listeners   []ListenerStatus `json:"listeners"`
-	LastHandoff *Handoff         `json:"last_handoff"`
+	Version     string           `json:"version"`               // Config.Version
+	Sessions    int              `json:"sessions"`              // that this run serves
+	Listeners   []ListenerStatus `json:"listeners"`             // in the order they were opened
+	LastHandoff *Handoff         `json:"last_handoff"`          // this run's newest, of either side; nil = none yet
 	Predecessor int              `json:"predecessor,omitempty"` // run that still keeps copies or stragglers
 	Journal     string           `json:"journal"`               // "ok", or why it cannot be written
 }
 
-// ListenerStatus is a listener, by the URL it was asked for with and the address it has.
+// ListenerStatus is a listener, by the URL it was asked for with and the address that it is bound to.
 type ListenerStatus struct {
 	URL  string `json:"url"`
 	Addr string `json:"addr"`
 }
 
-// Handoff is the outcome of one, as one side saw it.
+// Handoff is the outcome of one attempt, as one side saw it. A dry run is one, too.
 type Handoff struct {
-	ID         string          `json:"id"`
-	Result     protocol.Result `json:"result"`
-	Reason     string          `json:"reason,omitempty"`
+	ID         string          `json:"id"`                // the same on both sides, and in both journals
+	Result     protocol.Result `json:"result"`            // "done", "checked", "rolled back" ...; see Succeeded
+	Reason     string          `json:"reason,omitempty"`  // for people
 	From       int             `json:"from"`              // run
 	To         int             `json:"to,omitempty"`      // run; 0 = it never said HELLO
 	PID        int             `json:"pid,omitempty"`     // of the successor
 	Version    string          `json:"version,omitempty"` // of the successor
-	Moved      int             `json:"moved"`
-	Stragglers int             `json:"stragglers"` // sessions that were still busy at DONE
-	Pause      Pause           `json:"pause_us"`
-	Took       float64         `json:"took_ms"`  // first lend to DONE
-	Total      float64         `json:"total_ms"` // from the request to DONE, or to the end
+	Moved      int             `json:"moved"`             // sessions given; in the end with the stragglers that followed
+	Stragglers int             `json:"stragglers"`        // sessions that were still busy at DONE
+	Pause      Pause           `json:"pause_us"`          // of the sessions that had moved by DONE
+	Took       float64         `json:"took_ms"`           // ms; first lend to DONE, 0 if nothing moved
+	Total      float64         `json:"total_ms"`          // ms; from the request to DONE, or to the end
 }
 
 // Pause is the distribution of how long sessions stood still, from freeze to resumed reading, in µs.
@@ -60,7 +60,7 @@ func pauseOf(p wire.Pause) Pause {
 	return Pause{us(p.P50), us(p.P99), us(p.P999), us(p.Max)}
 }
 
-// Succeeded reports whether the successor serves, or would.
+// Succeeded reports whether the successor serves, or would. If not, the predecessor goes on.
 func (h *Handoff) Succeeded() bool {
 	switch h.Result {
 	case protocol.ResultDone, protocol.ResultChecked, protocol.ResultRescued:

@@ -96,7 +96,8 @@ func (w *workspace) tryLock() (*os.File, error) {
 	}
 }
 
-// listen binds a socket of this run. A leftover of the name can only be of a run whose journal is gone: the number is ours now.
+// listenUnix binds a socket of this run; the caller closes it. A leftover of the name can only be of a run whose journal is gone: the number
+// is ours now.
 func listenUnix(network, path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("workspace: %w", err)
@@ -112,7 +113,7 @@ func listenUnix(network, path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// point makes a run the one that is found in this workspace.
+// point makes a run the one that is found in this workspace. Each of the names changes at once, but one after the other.
 func (w *workspace) point(run, pid int) error {
 	return errors.Join(
 		w.link("conn.sock", filepath.Join("run", filepath.Base(w.socket(run)))),

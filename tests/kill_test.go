@@ -45,8 +45,8 @@ func newHerd(t testing.TB, addr string, n census) *herd {
 		}
 		h.idle = append(h.idle, c)
 	}
-	for range n.halfClosed {
-		h.half = append(h.half, newHalfCloser(t, addr))
+	for i := range n.halfClosed {
+		h.half = append(h.half, newHalfCloser(t, addr, halfClosedBytes[i%len(halfClosedBytes)]))
 	}
 	if len(n.groups) > 0 {
 		var err error
@@ -108,22 +108,24 @@ type halfCloser struct {
 	ended chan struct{}
 }
 
-const halfClosedBytes = 3 << 20
+// halfClosedBytes are what is too much for the send buffer (4 MB, tcp_wmem), so that output is left with the server: the first has its FIN
+// read nevertheless, the second one's FIN waits behind input that is not read, for too much output is waiting.
+var halfClosedBytes = []int{4_260_000, 6 << 20}
 
-func newHalfCloser(t testing.TB, addr string) *halfCloser {
+func newHalfCloser(t testing.TB, addr string, size int) *halfCloser {
 	t.Helper()
 	h := &halfCloser{client: dial(t, addr), read: make(chan struct{}), ended: make(chan struct{})}
 	h.SetReadBuffer(16 << 10)
 	written := make(chan error, 1)
 	go func() {
-		_, err := h.Write([]byte(repeat("ping", halfClosedBytes/4)))
+		_, err := h.Write([]byte(repeat("ping", size/4)))
 		h.CloseWrite()
 		written <- err
 	}()
 	go func() {
 		defer close(h.ended)
 		<-h.read
-		if h.lost = expect(h.TCPConn, halfClosedBytes/4); h.lost == nil {
+		if h.lost = expect(h.TCPConn, size/4); h.lost == nil {
 			h.lost = expectEnd(h.TCPConn)
 		}
 		if h.lost != nil {
@@ -142,24 +144,35 @@ type loss struct {
 	local string
 	kind  string
 	churn bool
+	open  time.Duration // for how long it was
 	what  string
 }
 
-// finish has everybody but the idle read to the end, and tells what was lost. Wrong bytes and what is left hanging are failures.
+// finish is ebb for a herd whose server was always there: dials must not fail.
 func (h *herd) finish() (lost []loss, drops int64) {
+	h.t.Helper()
+	lost, drops = h.ebb()
+	if h.load != nil && h.load.Live().Refused > 0 {
+		h.t.Errorf("%d dials were refused", h.load.Live().Refused)
+	}
+	return lost, drops
+}
+
+// ebb has everybody but the idle read to the end, and tells what was lost. Wrong bytes and what is left hanging are failures.
+func (h *herd) ebb() (lost []loss, drops int64) {
 	h.t.Helper()
 	for _, c := range h.half {
 		close(c.read)
 	}
 	for _, c := range h.half {
 		if <-c.ended; c.lost != nil {
-			lost = append(lost, loss{local: c.LocalAddr().String(), kind: "half-closed", what: c.lost.Error()})
+			lost = append(lost, loss{local: c.LocalAddr().String(), kind: "half-closed", what: c.lost.Error(), open: time.Hour})
 			drops++
 		}
 	}
 	for _, c := range h.idle {
 		if c.lost != nil {
-			lost = append(lost, loss{local: c.LocalAddr().String(), kind: "idle", what: c.lost.Error()})
+			lost = append(lost, loss{local: c.LocalAddr().String(), kind: "idle", what: c.lost.Error(), open: time.Hour})
 			drops++
 		}
 	}
@@ -176,8 +189,8 @@ func (h *herd) finish() (lost []loss, drops int64) {
 			if strings.Contains(f.What, "no pong") || strings.Contains(f.What, "within") {
 				h.t.Errorf("left hanging: %v", f)
 			}
-			lost = append(lost, loss{local: f.Local, kind: f.Behaviour, churn: strings.Contains(f.Behaviour, "churn"), what: f.What})
-		default:
+			lost = append(lost, loss{local: f.Local, kind: f.Behaviour, open: f.Open, churn: strings.Contains(f.Behaviour, "churn"), what: f.What})
+		case load.Wrong, load.Cut:
 			h.t.Error(f)
 		}
 	}
@@ -189,11 +202,13 @@ type books struct {
 	peers  map[journal.ID]netip.AddrPort
 	named  map[netip.AddrPort]string // closed, by whoever served it or found it lost, with the reason
 	within map[netip.AddrPort]int    // still open in the file of a run that died: lost with it, and nobody else had it
+	native map[netip.AddrPort]bool   // and that run had accepted them itself
 	logs   []journal.RunLog
 }
 
 func (s *space) books() *books {
-	b := &books{peers: map[journal.ID]netip.AddrPort{}, named: map[netip.AddrPort]string{}, within: map[netip.AddrPort]int{}, logs: s.journals()}
+	b := &books{peers: map[journal.ID]netip.AddrPort{}, named: map[netip.AddrPort]string{}, within: map[netip.AddrPort]int{},
+		native: map[netip.AddrPort]bool{}, logs: s.journals()}
 	for _, l := range b.logs {
 		for _, r := range l.Sessions {
 			if r.Peer.IsValid() {
@@ -234,6 +249,7 @@ func (s *space) books() *books {
 		for _, r := range l.Sessions {
 			if r.Place != journal.Given && !held[r.ID] {
 				b.within[b.peers[r.ID]] = l.Run.Number
+				b.native[b.peers[r.ID]] = uint64(r.ID)>>40 == uint64(l.Run.Number)
 			}
 		}
 	}
@@ -241,7 +257,7 @@ func (s *space) books() *books {
 }
 
 // explain says of each loss why, and fails the test where nobody says. died allows that a session is only found in the file of the run that
-// died with it; sessions that the dead run had accepted itself always are.
+// died with it; for one that this run had accepted itself during the handoff, there is nobody else who could name it.
 func (b *books) explain(t testing.TB, lost []loss, died bool) {
 	t.Helper()
 	for _, l := range lost {
@@ -254,15 +270,15 @@ func (b *books) explain(t testing.TB, lost []loss, died bool) {
 		_, within := b.within[peer]
 		switch {
 		case named:
-		case within && (died || l.churn):
-		case l.churn: // accepted in the last 50 ms of a run, whose journal had not got that far
+		case within && (died || b.native[peer]):
+		case l.open < 300*time.Millisecond || l.churn && l.open < time.Second: // accepted in the last moment of a run, and not in its file yet
 		default:
 			t.Errorf("lost, and nobody says why: %s connection %s: %s (in the file of a dead run: %v)", l.kind, l.local, l.what, within)
 		}
 	}
 }
 
-// checkOneServes fails the test if two runs served at the same time, as far as their journals know.
+// checkOneServes fails the test if two runs served at the same time, as far as their journals know. (Their clocks are the same to some µs.)
 func (b *books) checkOneServes(t testing.TB) {
 	t.Helper()
 	type term struct {
@@ -304,7 +320,7 @@ func (b *books) checkOneServes(t testing.TB) {
 	}
 	slices.SortFunc(terms, func(a, b term) int { return int(max(-1, min(1, a.begin-b.begin))) })
 	for i := 1; i < len(terms); i++ {
-		if terms[i].begin < terms[i-1].end && terms[i].run != terms[i-1].run {
+		if terms[i].begin < terms[i-1].end-int64(100*time.Microsecond) && terms[i].run != terms[i-1].run {
 			t.Errorf("run %d began to serve %v before run %d had ceased to", terms[i].run, time.Duration(terms[i-1].end-terms[i].begin), terms[i-1].run)
 		}
 	}

@@ -50,10 +50,8 @@ func TestMatrix(t *testing.T) {
 	if len(steps) < 60 {
 		t.Fatalf("only %d steps were found: %v", len(steps), steps)
 	}
-	lent := slices.IndexFunc(steps, func(p passing) bool { return p.role == "predecessor" && p.name == "after-lend" })
-	if lent < 0 {
-		t.Fatalf("no step after-lend in %v", steps)
-	}
+	// Until the sockets are lent, they are the predecessor's alone; from the last BYE on, the successor's.
+	lent, parted := find(t, steps, "predecessor", "after-lend"), find(t, steps, "successor", "after-send-bye")
 	var cases []blow
 	for _, p := range steps {
 		actions := []string{"kill"}
@@ -71,46 +69,68 @@ func TestMatrix(t *testing.T) {
 	var mu sync.Mutex
 	var outcomes []outcome
 	lanes(t, *matrixLanes, cases, blow.String, func(t *testing.T, b blow) {
-		o := strike(t, b, b.role == "predecessor" && b.order < steps[lent].order && b.action != "stop")
+		alone := b.role == "predecessor" && b.order < lent.order || b.role == "successor" && b.order >= parted.order
+		o := strike(t, b, alone && b.action != "stop")
 		mu.Lock()
 		defer mu.Unlock()
 		outcomes = append(outcomes, o)
 	})
 	if *matrixOnly == "" && !t.Failed() {
-		checkSurvivalPage(t, outcomes)
+		checkSurvivalPage(t, steps, outcomes)
 	}
 }
 
-// discover has a server hand over, and returns the steps that both sides passed.
+func find(t *testing.T, steps []passing, role, name string) passing {
+	t.Helper()
+	i := slices.IndexFunc(steps, func(p passing) bool { return p.role == role && p.name == name })
+	if i < 0 {
+		t.Fatalf("no step %s of the %s in %v", name, role, steps)
+	}
+	return steps[i]
+}
+
+// discover has a server hand over, and returns the steps that both sides passed. Some are only passed when a client comes or goes at the right
+// moment, so it does that again until all that the page knows were seen, or for long enough.
 func discover(t *testing.T) []passing {
 	t.Helper()
 	s := newSpace(t)
 	list := filepath.Join(s.base, "list")
-	p := s.stepServer(list, "list", beating...)
-	h := newHerd(t, s.stepAddr(), census{idle: 150, groups: []load.Group{{N: 10, Churn: true, Interval: 20 * time.Millisecond}}})
-	s.upgrade()
-	p.exit(patience)
+	s.stepServer(list, "list", beating...)
+	h := newHerd(t, s.stepAddr(), census{idle: 150, groups: []load.Group{{N: 30, Churn: true, Interval: 10 * time.Millisecond}}})
+	var steps []passing
+	for range 12 {
+		s.upgrade()
+		s.alone()
+		steps = readSteps(t, list)
+		if missing := missingSteps(t, steps); len(missing) == 0 && !*matrixUpdate {
+			break
+		}
+	}
 	h.finish()
+	return steps
+}
+
+func readSteps(t *testing.T, list string) []passing {
+	t.Helper()
 	text, err := os.ReadFile(list)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]*passing{}
-	var all []*passing
+	var steps []passing
+	times := map[string]int{} // by process
 	for line := range strings.Lines(string(text)) {
-		role, name, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if !ok {
-			t.Fatalf("a step without a role: %q", line)
+		var pid int
+		var role, name string
+		if n, err := fmt.Sscan(line, &pid, &role, &name); n != 3 {
+			t.Fatalf("%q is not a step: %v", line, err)
 		}
-		if found[line] == nil {
-			found[line] = &passing{role: role, name: name, order: len(all)}
-			all = append(all, found[line])
+		i := slices.IndexFunc(steps, func(p passing) bool { return p.role == role && p.name == name })
+		if i < 0 {
+			i = len(steps)
+			steps = append(steps, passing{role: role, name: name, order: i})
 		}
-		found[line].times++
-	}
-	steps := make([]passing, len(all))
-	for i, p := range all {
-		steps[i] = *p
+		times[line]++
+		steps[i].times = max(steps[i].times, times[line])
 	}
 	slices.SortStableFunc(steps, func(a, b passing) int { return cmp.Compare(a.role, b.role) })
 	return steps
@@ -153,14 +173,15 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 	file := filepath.Join(s.base, "fired")
 	first := s.stepServer(file, b.String(), args...)
 	before := descriptors(t, first.pid())
-	h := newHerd(t, s.stepAddr(), theirs())
+	h := newHerd(t, s.stepAddr(), theirs(b))
 
 	// The blow.
-	victim := 0
+	victim, giver := 0, 0
 	for try := 0; victim == 0; try++ {
-		if try == 3 {
+		if try == 20 {
 			t.Fatalf("no process has come to this step in %d handoffs", try)
 		}
+		giver = s.pid()
 		up := s.launch(s.command(programs.server, "-w", s.dir, "-upgrade"))
 		waitFor(t, patience, "the step", func() bool {
 			victim = fired(file)
@@ -185,7 +206,7 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 			t.Error("nobody is left")
 		}
 		s.startAs(programs.steps, args...)
-	case pid == first.pid():
+	case pid == giver:
 		o.survivor = "predecessor"
 	default:
 		o.survivor = "successor"
@@ -241,8 +262,8 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 }
 
 // theirs is the crowd of a case.
-func theirs() census {
-	n := census{idle: 20, half: 10, halfClosed: 1, groups: []load.Group{
+func theirs(b blow) census {
+	n := census{idle: 20, half: 10, halfClosed: 2, groups: []load.Group{
 		{N: 20}, {N: 6, Split: true}, {N: 2, Slow: true, Pile: 64 << 10, Pause: 200 * time.Millisecond},
 		{N: 6, Churn: true, Interval: 20 * time.Millisecond},
 	}}
@@ -252,7 +273,114 @@ func theirs() census {
 			{N: 20, Churn: true, Interval: 50 * time.Millisecond},
 		}}
 	}
+	if b.role == "predecessor" && (b.name == "on-opened" || b.name == "on-ended") { // it has little time for either
+		n.groups[3] = load.Group{N: 40, Churn: true, Interval: 5 * time.Millisecond}
+	}
 	return n
 }
 
-func checkSurvivalPage(t *testing.T, outcomes []outcome) {}
+// The page's table: for each step, what was kept when the process that passes it was hit there.
+
+const (
+	survivalPage = "../docs/survival.md"
+	tableBegins  = "<!-- generated by go test ./tests -run Matrix -matrix.all -matrix.update -->\n"
+	tableEnds    = "<!-- end of what is generated -->\n"
+)
+
+var columns = []string{"kill", "stop", "panic"}
+
+func (o outcome) cell() string {
+	switch {
+	case o.survivor == "nobody":
+		return "nobody"
+	case o.idle == "none":
+		return o.survivor + ", new ones"
+	}
+	return o.survivor + ", " + o.idle
+}
+
+// pageRows is the table as it stands, by role and step.
+func pageRows(t *testing.T) (rows map[string][]string, before, after string) {
+	t.Helper()
+	text, err := os.ReadFile(survivalPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), tableBegins)
+	table, after, ok2 := strings.Cut(rest, tableEnds)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", survivalPage)
+	}
+	rows = map[string][]string{}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		for i := range cells {
+			cells[i] = strings.Trim(cells[i], " `")
+		}
+		if len(cells) == 2+len(columns) && (cells[0] == "predecessor" || cells[0] == "successor") {
+			rows[cells[0]+" "+cells[1]] = cells[2:]
+		}
+	}
+	return rows, before, after
+}
+
+// missingSteps is what the page tells of and was not passed.
+func missingSteps(t *testing.T, steps []passing) (missing []string) {
+	rows, _, _ := pageRows(t)
+	for _, p := range steps {
+		delete(rows, p.role+" "+p.name)
+	}
+	for row := range rows {
+		missing = append(missing, row)
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+func checkSurvivalPage(t *testing.T, steps []passing, outcomes []outcome) {
+	t.Helper()
+	got := map[string]map[string]string{}
+	for _, o := range outcomes {
+		row := o.role + " " + o.name
+		if got[row] == nil {
+			got[row] = map[string]string{}
+		}
+		if o.n == 1 { // later nothing can be worse
+			got[row][o.action] = o.cell()
+		}
+	}
+	rows, before, after := pageRows(t)
+	if *matrixUpdate {
+		if !*matrixAll {
+			t.Fatal("-matrix.update wants -matrix.all")
+		}
+		var b strings.Builder
+		b.WriteString("| | step | killed | stopped for a while | panics |\n|---|---|---|---|---|\n")
+		for _, p := range steps {
+			fmt.Fprintf(&b, "| %s | `%s` |", p.role, p.name)
+			for _, action := range columns {
+				fmt.Fprintf(&b, " %s |", got[p.role+" "+p.name][action])
+			}
+			b.WriteString("\n")
+		}
+		if err := os.WriteFile(survivalPage, []byte(before+tableBegins+b.String()+tableEnds+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	for _, p := range steps {
+		row := p.role + " " + p.name
+		if rows[row] == nil {
+			t.Errorf("%s does not tell of step %s", survivalPage, row)
+			continue
+		}
+		for i, action := range columns {
+			if cell, ok := got[row][action]; ok && action != "stop" && cell != rows[row][i] { // who is left after a stop is a matter of time
+				t.Errorf("%s, %s: %q, and %s says %q", row, action, cell, survivalPage, rows[row][i])
+			}
+		}
+	}
+	for _, row := range missingSteps(t, steps) {
+		t.Errorf("%s tells of step %s, which no handoff comes by", survivalPage, row)
+	}
+}

@@ -4,24 +4,24 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"baton/internal/human"
 	"baton/internal/load"
 )
 
 // printTable writes the report for people.
 func printTable(w io.Writer, cfg load.Config, r load.Report, took time.Duration) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s connections to %s for %.1fs\n\n", thousands(int64(r.Conns)), cfg.Groups[0].Behaviour(), cfg.Addr, took.Seconds())
-	fmt.Fprintf(&b, "%-14s%12s\n", "dialled", thousands(r.Dialled))
-	fmt.Fprintf(&b, "%-14s%12s\n", "frames", thousands(r.Frames))
-	fmt.Fprintf(&b, "%-14s%12s\n", "dropped", thousands(r.Drops))
-	fmt.Fprintf(&b, "%-14s%12s\n", "wrong bytes", thousands(r.Wrong))
-	fmt.Fprintf(&b, "%-14s%12s\n", "refused", thousands(r.Refused))
+	fmt.Fprintf(&b, "%s %s connections to %s for %.1fs\n\n", human.Count(int64(r.Conns)), cfg.Groups[0].Behaviour(), cfg.Addr, took.Seconds())
+	fmt.Fprintf(&b, "%-14s%12s\n", "dialled", human.Count(r.Dialled))
+	fmt.Fprintf(&b, "%-14s%12s\n", "frames", human.Count(r.Frames))
+	fmt.Fprintf(&b, "%-14s%12s\n", "dropped", human.Count(r.Drops))
+	fmt.Fprintf(&b, "%-14s%12s\n", "wrong bytes", human.Count(r.Wrong))
+	fmt.Fprintf(&b, "%-14s%12s\n", "refused", human.Count(r.Refused))
 	if r.Latency.TotalCount() > 0 {
 		fmt.Fprintf(&b, "\n%-14s%12s%12s%12s%12s\n", "latency", "p50", "p99", "p99.9", "max")
 		printLatency(&b, "overall", r.Latency)
@@ -97,13 +97,4 @@ func short(d time.Duration) string {
 		unit *= 10
 	}
 	return d.Round(unit).String()
-}
-
-// thousands writes n in groups of three digits.
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"baton/handoff"
+	"baton/internal/human"
 	"baton/internal/load"
 
 	"github.com/vbauerster/mpb/v8"
@@ -86,7 +87,7 @@ func newDemoBar(w io.Writer, crowd *load.Load) *demoBar {
 // felt is what the clients say.
 func (b *demoBar) felt() string {
 	s := b.crowd.Live()
-	return fmt.Sprintf("%s frames, %d dropped, %d wrong bytes", count(s.Frames), s.Drops, s.Wrong)
+	return fmt.Sprintf("%s frames, %d dropped, %d wrong bytes", human.Count(s.Frames), s.Drops, s.Wrong)
 }
 
 // breathe lets the crowd play for a while.

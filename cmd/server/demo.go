@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"baton/handoff"
+	"baton/internal/human"
 	"baton/internal/load"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,7 @@ const (
 	demoBreath   = 2 * time.Second // before, between and after the upgrades
 )
 
+// demoCrowd is 1,000 clients.
 var demoCrowd = []load.Group{
 	{N: 820},
 	{N: 80, Split: true},
@@ -32,6 +35,7 @@ var demoCrowd = []load.Group{
 	{N: 60, Churn: true},
 }
 
+// demo shows it, and exits with exitOK only if nothing was lost.
 func demo(ctx context.Context, stdout, stderr io.Writer) int {
 	lost, err := runDemo(ctx, stdout, stderr)
 	switch {
@@ -43,6 +47,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
+// runDemo leaves the workspace behind, for those who want to see the journal.
 func runDemo(ctx context.Context, stdout, stderr io.Writer) (lost bool, err error) {
 	dir, err := os.MkdirTemp("", "baton-demo-")
 	if err != nil {
@@ -67,6 +72,9 @@ func runDemo(ctx context.Context, stdout, stderr io.Writer) (lost bool, err erro
 	}
 	printDemo(stdout, report, upgrades)
 	self, _ := os.Executable()
+	if strings.Contains(self, "/go-build") {
+		self = "go run ./cmd/server" // which removes what it has built
+	}
 	fmt.Fprintf(stdout, "\nThe journal of all %d runs is in %s. What happened, from both sides:\n  %s -w %s -replay\n",
 		len(upgrades)+1, filepath.Join(dir, "journal"), self, dir)
 	return !report.OK(), nil
@@ -80,6 +88,7 @@ type demoServer struct {
 	output *os.File
 }
 
+// startDemoServer starts the first run and returns when it serves.
 func startDemoServer(ctx context.Context, dir string, stderr io.Writer) (_ *demoServer, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -135,6 +144,7 @@ func (s *demoServer) stop() error {
 	return nil
 }
 
+// upgradeUnderLoad upgrades again and again, with time for the crowd in between. An upgrade that was rolled back is an error.
 func upgradeUnderLoad(ctx context.Context, c *handoff.Client, crowd *load.Load, stderr io.Writer) (done []handoff.Handoff, err error) {
 	show := newDemoBar(stderr, crowd)
 	defer show.done()
@@ -153,37 +163,29 @@ func upgradeUnderLoad(ctx context.Context, c *handoff.Client, crowd *load.Load, 
 	return done, show.breathe(ctx, "serving; all upgrades are done")
 }
 
+// printDemo writes a table of the upgrades, and one of what the crowd felt.
 func printDemo(w io.Writer, r load.Report, upgrades []handoff.Handoff) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\nupgrade\tsessions\ttime\tpause p50\tp99\tmax\t")
 	for _, h := range upgrades {
-		fmt.Fprintf(t, "run %d → %d\t%s\t%.1f ms\t%s\t%s\t%s\t\n", h.From, h.To, count(int64(h.Moved)), h.Took,
+		fmt.Fprintf(t, "run %d → %d\t%s\t%.1f ms\t%s\t%s\t%s\t\n", h.From, h.To, human.Count(int64(h.Moved)), h.Took,
 			us(h.Pause.P50), us(h.Pause.P99), us(h.Pause.Max))
 	}
 	t.Flush()
 	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t)
-	fmt.Fprintf(t, "connections\t%s\t\n", count(int64(r.Conns)))
+	fmt.Fprintf(t, "connections\t%s\t\n", human.Count(int64(r.Conns)))
 	for _, g := range demoCrowd {
 		fmt.Fprintf(t, "%s\t%d\t\n", g.Behaviour(), g.N)
 	}
-	fmt.Fprintf(t, "dialled\t%s\t\n", count(r.Dialled))
-	fmt.Fprintf(t, "frames\t%s\t\n", count(r.Frames))
-	fmt.Fprintf(t, "dropped\t%s\t\n", count(r.Drops))
-	fmt.Fprintf(t, "refused\t%s\t\n", count(r.Refused))
-	fmt.Fprintf(t, "wrong bytes\t%s\t\n", count(r.Wrong))
+	fmt.Fprintf(t, "dialled\t%s\t\n", human.Count(r.Dialled))
+	fmt.Fprintf(t, "frames\t%s\t\n", human.Count(r.Frames))
+	fmt.Fprintf(t, "dropped\t%s\t\n", human.Count(r.Drops))
+	fmt.Fprintf(t, "refused\t%s\t\n", human.Count(r.Refused))
+	fmt.Fprintf(t, "wrong bytes\t%s\t\n", human.Count(r.Wrong))
 	fmt.Fprintf(t, "latency p99\t%s\t\n", us(r.Latency.ValueAtQuantile(99)/1000))
 	t.Flush()
 	for _, f := range r.Failures {
 		fmt.Fprintln(w, f)
 	}
-}
-
-// count is a number with its thousands apart.
-func count(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

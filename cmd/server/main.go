@@ -77,7 +77,7 @@ func parse(args []string, help io.Writer) (o options, err error) {
 	f.BoolVar(&o.status, "status", false, "print the running server's status as JSON; exit 4 if none runs")
 	f.BoolVar(&o.replay, "replay", false, "tell from the journals what happened")
 	f.BoolVar(&o.json, "json", false, "with -replay: as JSON")
-	f.BoolVar(&o.demo, "demo", false, "show an upgrade under load, in a temporary workspace")
+	f.BoolVar(&o.demo, "demo", false, "show three upgrades under load, in a temporary workspace")
 	f.BoolVar(&o.version, "version", false, "print the version")
 
 	f.DurationVar(&o.ReadTimeout, "read-timeout", 5*time.Second, "close a client that sends nothing for so long; 0 = no limit")
@@ -94,19 +94,19 @@ func parse(args []string, help io.Writer) (o options, err error) {
 		f.PrintDefaults()
 		return o, err
 	case err != nil:
-		return o, errUsage(err.Error())
+		return o, usageError(err.Error())
 	}
 	return o, o.validate(f)
 }
 
-// errUsage is a command line that makes no sense.
-type errUsage string
+// A usageError is a command line that makes no sense.
+type usageError string
 
-func (e errUsage) Error() string { return string(e) }
+func (e usageError) Error() string { return string(e) }
 
 func (o *options) validate(f *flag.FlagSet) error {
 	if f.NArg() > 0 {
-		return errUsage(fmt.Sprintf("unexpected argument %q", f.Arg(0)))
+		return usageError(fmt.Sprintf("unexpected argument %q", f.Arg(0)))
 	}
 	modes := 0
 	for _, m := range []bool{o.upgrade, o.status, o.replay, o.version, o.demo, o.Takeover} {
@@ -116,22 +116,22 @@ func (o *options) validate(f *flag.FlagSet) error {
 	}
 	switch {
 	case modes > 1:
-		return errUsage("choose one of -upgrade, -status, -replay, -version, -demo, -takeover")
+		return usageError("choose one of -upgrade, -status, -replay, -version, -demo, -takeover")
 	case (o.binary != "" || o.check) && !o.upgrade:
-		return errUsage("-binary and -check go with -upgrade")
+		return usageError("-binary and -check go with -upgrade")
 	case o.json && !o.replay:
-		return errUsage("-json goes with -replay")
+		return usageError("-json goes with -replay")
 	}
 	for name, d := range map[string]time.Duration{
 		"hello-timeout": o.Timeouts.Hello, "handoff-timeout": o.Timeouts.Handoff, "drain-timeout": o.Timeouts.Drain,
 		"probation": o.Timeouts.Probation, "stop-timeout": o.Timeouts.Stop,
 	} {
 		if d <= 0 {
-			return errUsage("-" + name + " has to be more than 0")
+			return usageError("-" + name + " has to be more than 0")
 		}
 	}
 	if o.ReadTimeout < 0 || o.WriteTimeout < 0 {
-		return errUsage("-read-timeout and -write-timeout cannot be negative")
+		return usageError("-read-timeout and -write-timeout cannot be negative")
 	}
 	o.Listen = o.listen
 	if len(o.Listen) == 0 {
@@ -145,14 +145,14 @@ func (o *options) validateListeners() error {
 	for _, url := range o.Listen {
 		protocol, _, err := conn.ParseURL(url)
 		if err != nil {
-			return errUsage(err.Error())
+			return usageError(err.Error())
 		}
 		known := false
 		for _, p := range protocols() {
 			known = known || p.Name == protocol
 		}
 		if !known {
-			return errUsage(fmt.Sprintf("listener %q: %v %q; this server speaks %s", url, conn.ErrProtocol, protocol, protocolNames()))
+			return usageError(fmt.Sprintf("listener %q: %v %q; this server speaks %s", url, conn.ErrProtocol, protocol, protocolNames()))
 		}
 	}
 	return nil

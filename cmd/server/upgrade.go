@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os/exec"
@@ -69,37 +68,4 @@ func us(n int64) string {
 		return fmt.Sprintf("%.1f ms", float64(n)/1000)
 	}
 	return fmt.Sprintf("%d µs", n)
-}
-
-// status prints what the running server says about itself.
-func status(ctx context.Context, o options, stdout, stderr io.Writer) int {
-	s, err := handoff.NewClient(o.Workspace).Status(ctx)
-	if err != nil {
-		return fail(stderr, err)
-	}
-	e := json.NewEncoder(stdout)
-	e.SetIndent("", "  ")
-	if err := e.Encode(s); err != nil {
-		return fail(stderr, err)
-	}
-	return exitOK
-}
-
-// replay tells from the journals what happened.
-func replay(ctx context.Context, o options, stdout, stderr io.Writer) int {
-	timeline, err := handoff.Replay(ctx, o.Workspace)
-	if err != nil {
-		return fail(stderr, err)
-	}
-	if o.json {
-		e := json.NewEncoder(stdout)
-		e.SetIndent("", "  ")
-		err = e.Encode(timeline)
-	} else {
-		_, err = io.WriteString(stdout, timeline.Text())
-	}
-	if err != nil {
-		return fail(stderr, err)
-	}
-	return exitOK
 }

@@ -75,7 +75,7 @@ const (
 type Load struct {
 	cfg     Config
 	addr    string    // resolved once
-	epoch   time.Time // all offsets count from here
+	epoch   time.Time // Failure.At, Second.At and all other offsets count from here
 	clients []*client
 	meter   *meter
 	ledger  ledger
@@ -184,18 +184,13 @@ func (cfg *Config) conns() (n int) {
 // Live returns the numbers so far. It is cheap enough to be called at every redraw of a table.
 func (l *Load) Live() Stats {
 	s := Stats{
-		Elapsed:   l.now(),
-		Open:      int(l.open.Load()),
-		Dialled:   l.dialled.Load(),
-		SecondP99: time.Duration(l.meter.secondP99.Load()),
+		Open:    int(l.open.Load()),
+		Dialled: l.dialled.Load(),
 	}
 	s.Frames, s.Bytes = l.meter.counts()
 	l.ledger.addTo(&s)
 	return s
 }
-
-// Epoch returns the time from which Failure.At, Stats.Elapsed and WorstSecond.At count.
-func (l *Load) Epoch() time.Time { return l.epoch }
 
 // Stop ends the load and returns its report. Each connection sends no more, receives every outstanding pong, ends its side, and expects
 // EOF with nothing before it; a failure in this counts like any other. Stop ends by itself once Patience is over; when ctx ends first,

@@ -3,7 +3,6 @@ package load
 import (
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -12,8 +11,7 @@ import (
 // A meter collects latencies and counts from many clients. Clients record into shards, so that they rarely meet; once a second a
 // goroutine of the meter empties the shards into that second's histogram, and that into the total. Memory does not grow with time.
 type meter struct {
-	shards    []shard
-	secondP99 atomic.Int64 // ns, of the last full second
+	shards []shard
 
 	stop, stopped chan struct{}
 
@@ -150,7 +148,6 @@ func (m *meter) second(at time.Duration) {
 	m.sum()
 	m.total.Merge(m.now)
 	p99 := m.now.ValueAtQuantile(99)
-	m.secondP99.Store(p99)
 	// The rest of a second at the end holds few answers, and one that was a little late would make it the worst.
 	full := at-m.began >= time.Second/2 || m.worst.Latency.TotalCount() == 0
 	if full && p99 > m.worst.Latency.ValueAtQuantile(99) {

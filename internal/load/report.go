@@ -10,18 +10,15 @@ import (
 
 // Stats are the numbers of a load at one moment.
 type Stats struct {
-	Elapsed time.Duration // since Start was called
-	Open    int           // connections open now
-	Dialled int64         // connections opened so far, redialled ones included
-	Frames  int64         // pongs received and verified
-	Bytes   int64         // of those pongs
+	Open    int   // connections open now
+	Dialled int64 // connections opened so far, redialled ones included
+	Frames  int64 // pongs received and verified
+	Bytes   int64 // of those pongs
 
 	Drops   int64 // connections that ended though the client had not ended them
 	Wrong   int64 // bytes that differed or were surplus
 	Refused int64 // dials that failed
 	Cut     int64 // connections that Stop had no time to check to their end
-
-	SecondP99 time.Duration // latency in the last full second; 0 before the first
 }
 
 // OK reports whether nothing was lost: no drop, no wrong byte, no refused dial, and every connection checked to its end.

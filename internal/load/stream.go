@@ -74,8 +74,8 @@ func (s *stream) owe(n int) {
 	s.owed += int64(n)
 }
 
-// read takes what is there, at most maxRun bytes, or waits for it until the deadline that is set. It returns os.ErrDeadlineExceeded wrapped, a Wrong for a byte
-// that differs or is not owed, or a Drop for any other end of the stream; the Drop wraps io.EOF if that was it.
+// read takes what is there, at most maxRun bytes, or waits for it until the deadline that is set. It returns os.ErrDeadlineExceeded
+// wrapped, a Wrong for a byte that differs or is not owed, or a Drop for any other end of the stream; the Drop wraps io.EOF if that was it.
 func (s *stream) read(buf []byte) error {
 	n, err := s.c.Read(buf)
 	if n > 0 {

@@ -76,7 +76,7 @@ func note(role, name string) {
 		die("%v", err)
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "%s %s\n", role, name)
+	fmt.Fprintf(f, "%d %s %s\n", os.Getpid(), role, name)
 }
 
 func act() {

@@ -1,7 +1,7 @@
 // Package step names the steps of a handoff, so that a test can end, stop or break a process at any of them. In an ordinary build there is
 // nothing of it; a build with the tag "steps" looks at the environment:
 //
-//	BATON_STEP=list                     every step that is passed is added to the file, a line each: role, name
+//	BATON_STEP=list                     every step that is passed is added to the file, a line each: pid, role, name
 //	BATON_STEP=ROLE/NAME/N/ACTION       when a process passes the step for the N-th time in this role: kill, stop or panic
 //	BATON_STEP_FILE=PATH                the file of "list"; with an action it is made when that is about to happen, and says by which pid.
 //	                                    Where it is there already, nothing happens: one action for all processes that inherit this

@@ -29,8 +29,9 @@ func main() {
 	flag.DurationVar(&t.Probation, "probation", 0, "")
 	flag.DurationVar(&t.Beat, "beat", 0, "")
 	flag.DurationVar(&t.Exit, "exit", 0, "")
+	listen := flag.String("listen", "ping://127.0.0.1:0", "")
 	flag.Parse()
-	cfg.Listen = []string{"ping://127.0.0.1:0"}
+	cfg.Listen = []string{*listen}
 	cfg.Protocols = []conn.Protocol{ping.Protocol()}
 	cfg.Ready = func(r handoff.Ready) { fmt.Printf("ready: run %d\n", r.Run) }
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
