@@ -1,6 +1,8 @@
 package handoff
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // A child is a successor that we have started.
@@ -25,7 +28,7 @@ const stderrFD = 3
 // startChild starts a program as the successor of a run. The caller calls wait, once, and closes the child's pidfd when it needs it no more.
 func startChild(command []string, run int) (*child, error) {
 	pidfd := -1
-	c := &child{tail: &tail{also: os.Stderr}}
+	c := &child{tail: newTail(os.Stderr)}
 	c.cmd = exec.Command(command[0], command[1:]...)
 	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", successorOf, run))
 	c.cmd.Stdout, c.cmd.Stderr = os.Stdout, c.tail
@@ -33,11 +36,13 @@ func startChild(command []string, run int) (*child, error) {
 	c.cmd.WaitDelay = time.Second // a process that it has started itself may hold the pipe
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &pidfd}
 	if err := c.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("the successor cannot be started: %w", err)
+		c.tail.close()
+		return nil, fmt.Errorf("the successor cannot be started: %w", explainStart(command[0], err))
 	}
 	if pidfd < 0 {
 		c.cmd.Process.Kill()
 		c.cmd.Wait()
+		c.tail.close()
 		return nil, fmt.Errorf("the successor cannot be started: this kernel has no pidfd, and without one it could not be fenced")
 	}
 	// Not pidfdFile: package os waits on a duplicate, and the O_NONBLOCK that the two share would make waitid(2) fail with EAGAIN.
@@ -45,9 +50,24 @@ func startChild(command []string, run int) (*child, error) {
 	return c, nil
 }
 
+// explainStart says what the kernel's answer means for a program, where it is not plain.
+func explainStart(path string, err error) error {
+	info, serr := os.Stat(path)
+	switch {
+	case serr == nil && info.IsDir():
+		return fmt.Errorf("%w (it is a directory)", err)
+	case serr == nil && errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("%w (the file is there: its interpreter is not)", err)
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("%w (in this process: raise its limit, RLIMIT_NOFILE)", err)
+	}
+	return err
+}
+
 // wait returns when the child has certainly ended, and says how, with its last words. It reaps it.
 func (c *child) wait() string {
 	err := c.cmd.Wait()
+	c.tail.close()
 	if c.cmd.ProcessState == nil { // it was not waited for: its end is not certain yet
 		pollEnd(c.pidfd)
 		return "the successor ended: " + err.Error()
@@ -59,15 +79,32 @@ func (c *child) wait() string {
 	return how
 }
 
-// A tail keeps the end of what is written to it, and passes everything on.
+// A tail keeps the end of what is written to it, and passes everything on. It waits for nobody: a stderr of ours that is broken, or that
+// nobody reads, is no reason to stop the child, nor to wait for ever for its end. What such a stderr does not take is left out.
 type tail struct {
-	also io.Writer
+	also chan []byte
 
 	mu   sync.Mutex
 	kept []byte
 }
 
-const tailSize = 2 << 10 // bytes
+const (
+	tailSize   = 2 << 10 // bytes
+	tailWrites = 16      // that may wait for our stderr
+)
+
+func newTail(also io.Writer) *tail {
+	t := &tail{also: make(chan []byte, tailWrites)}
+	go func() {
+		for p := range t.also {
+			also.Write(p)
+		}
+	}()
+	return t
+}
+
+// close ends the passing on, once it is done. Nothing is written any more.
+func (t *tail) close() { close(t.also) }
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
@@ -76,14 +113,24 @@ func (t *tail) Write(p []byte) (int, error) {
 		t.kept = append(t.kept[:0], t.kept[n:]...)
 	}
 	t.mu.Unlock()
-	t.also.Write(p)
-	return len(p), nil // a broken stderr of ours is no reason to stop the child
+	select {
+	case t.also <- bytes.Clone(p):
+	default:
+	}
+	return len(p), nil
 }
 
+// last is the end of what was written, fit for a terminal.
 func (t *tail) last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.kept))
+	text := strings.ToValidUTF8(string(t.kept), "?")
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, text))
 }
 
 // adoptStderr gives a successor the stderr of the server in place of the pipe to its predecessor, which will not be there for ever.

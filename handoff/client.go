@@ -10,9 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// ErrNoServer says that no server is running in a workspace, or none that this process can reach; the error that wraps it tells why.
+// ErrNoServer says that no server is running in a workspace. One that is there and cannot be reached is another error.
 var ErrNoServer = errors.New("no server is running")
 
 // A Client talks to whichever run serves a workspace at the time of each call, over its control socket. It holds no connection in between,
@@ -33,7 +36,7 @@ func newClient(dir string, socket ...string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "unix", ws.path(socket...))
 		if err != nil {
-			return nil, fmt.Errorf("%w in %s (%w)", ErrNoServer, dir, err)
+			return nil, explainDial(dir, err)
 		}
 		if _, err := credentials(c.(*net.UnixConn)); err != nil {
 			c.Close()
@@ -41,7 +44,22 @@ func newClient(dir string, socket ...string) *Client {
 		}
 		return c, nil
 	}
-	return &Client{ws, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &Client{ws, &http.Client{Transport: &http.Transport{
+		DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: answerTimeout,
+	}}}
+}
+
+// answerTimeout is how long a server may take to begin its answer. It says at once that an upgrade was begun.
+const answerTimeout = 15 * time.Second
+
+// explainDial tells whether nobody is there, or somebody who cannot be reached.
+func explainDial(dir string, err error) error {
+	for _, nobody := range []error{unix.ENOENT, unix.ENOTDIR, unix.ECONNREFUSED, unix.EINVAL} { // the last: a path too long to be bound
+		if errors.Is(err, nobody) {
+			return fmt.Errorf("%w in %s (%w)", ErrNoServer, dir, err)
+		}
+	}
+	return fmt.Errorf("the server in %s cannot be reached: %w", dir, err)
 }
 
 // Status asks the server how it is. The error is ErrNoServer if there is none.
@@ -82,6 +100,9 @@ func (c *Client) Upgrade(ctx context.Context, req UpgradeRequest, progress func(
 		q.Set("by", req.By)
 	}
 	body, err := c.do(ctx, http.MethodPost, "/upgrade", q)
+	if err != nil && ctx.Err() != nil {
+		return h, fmt.Errorf("handoff: the upgrade was asked for, and may go on, but nobody waits for the outcome (%w); see -status and -replay", err)
+	}
 	if err != nil {
 		return h, err
 	}
@@ -89,6 +110,8 @@ func (c *Client) Upgrade(ctx context.Context, req UpgradeRequest, progress func(
 	for updates := json.NewDecoder(body); ; {
 		var u Update
 		switch err := updates.Decode(&u); {
+		case err != nil && ctx.Err() != nil:
+			return h, fmt.Errorf("handoff: the upgrade goes on, but nobody waits for the outcome (%w); see -status and -replay", err)
 		case err != nil:
 			return h, fmt.Errorf("handoff: the server ended without telling how the upgrade went (%w); see -status and -replay", err)
 		case u.Result != nil:
@@ -114,6 +137,9 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values) (io.
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // the URL is ours, and tells nobody anything
+	}
+	if timeout, ok := err.(net.Error); ok && timeout.Timeout() && ctx.Err() == nil {
+		return nil, fmt.Errorf("the server (pid %d) does not answer within %v: it is stopped, hangs, or can open no more files", c.ws.pid(), answerTimeout)
 	}
 	if err != nil {
 		return nil, err

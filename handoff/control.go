@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // The control API is HTTP over the Unix socket control.sock, for the owner of the workspace only.
@@ -97,12 +100,26 @@ func (r *run) handleJournal(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
+// maxTrigger is how long the words may be that say who asks, in bytes. They go into the journal.
+const maxTrigger = 100
+
 func (r *run) handleUpgrade(w http.ResponseWriter, q *http.Request) {
 	req := newRequest("POST /upgrade")
 	if by := q.URL.Query().Get("by"); by != "" {
+		if len(by) > maxTrigger || strings.ContainsFunc(by, unicode.IsControl) {
+			http.Error(w, fmt.Sprintf("by: want at most %d bytes in one line", maxTrigger), http.StatusBadRequest)
+			return
+		}
 		req.trigger = by
 	}
-	req.check = q.URL.Query().Get("check") == "true"
+	switch check := q.URL.Query().Get("check"); check {
+	case "", "false":
+	case "true":
+		req.check = true
+	default: // taken for a no it would be an upgrade
+		http.Error(w, fmt.Sprintf("check: want true or false, not %q", check), http.StatusBadRequest)
+		return
+	}
 	if req.binary = q.URL.Query().Get("binary"); req.binary != "" && !filepath.IsAbs(req.binary) {
 		http.Error(w, "binary: want an absolute path", http.StatusBadRequest)
 		return
@@ -117,6 +134,7 @@ func (r *run) handleUpgrade(w http.ResponseWriter, q *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines, flush := json.NewEncoder(w), http.NewResponseController(w)
+	flush.Flush() // that it was taken
 	for {
 		select {
 		case p := <-req.progress:

@@ -89,15 +89,17 @@ func (c *conversation) stop() {
 // put has an input worked off, with all that follows from it.
 func (c *conversation) put(in protocol.Input) { c.putWith(in, nil) }
 
+// putWith, as all that works off an input, does not let go of mu in a panic: the process is about to end, and a machine that stands in the
+// middle of a step must not be driven on by others until it has.
 func (c *conversation) putWith(in protocol.Input, fds []int) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.over {
 		c.received = fds
 		c.note(in)
 		c.came(in)
 		fds, c.received = c.received, nil
 	}
+	c.mu.Unlock()
 	closeFDs(fds)
 }
 
@@ -131,10 +133,10 @@ func (c *conversation) setTimer(t protocol.Timer) {
 	var timer *time.Timer
 	timer = time.AfterFunc(c.timeout(t), func() {
 		c.mu.Lock()
-		defer c.mu.Unlock()
 		if !c.over && c.timers[t] == timer { // else it was set anew while this waited for the lock
 			c.came(protocol.Expired{Timer: t})
 		}
+		c.mu.Unlock()
 	})
 	c.timers[t] = timer
 }
@@ -186,12 +188,12 @@ func (c *conversation) deliver() {
 // taken here and not yet put in.
 func (c *conversation) putCollected() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, in := range c.collect() {
 		if !c.over {
 			c.came(in)
 		}
 	}
+	c.mu.Unlock()
 }
 
 func (c *conversation) collect() []protocol.Input {

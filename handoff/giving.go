@@ -63,7 +63,7 @@ func newRequest(trigger string) *request {
 
 // ask brings a request to the goroutine that owns the run's life. The error says why it cannot be taken now.
 func (r *run) ask(req *request) error {
-	if !r.busy.CompareAndSwap(false, true) {
+	if r.stopping.Load() || !r.busy.CompareAndSwap(false, true) {
 		return r.busyNow()
 	}
 	if r.fsm.State() != fsm.Serving {
@@ -80,6 +80,9 @@ func (r *run) ask(req *request) error {
 }
 
 func (r *run) busyNow() error {
+	if r.stopping.Load() {
+		return fmt.Errorf("run %d was asked to stop, and is about to exit", r.number)
+	}
 	if r.handed.Load() {
 		return fmt.Errorf("%w: run %d has handed over and is about to exit", ErrBusy, r.number)
 	}
@@ -96,16 +99,16 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	g.machine, g.perform, g.timeout = protocol.NewPredecessor(protocol.DefaultOptions), g.do, g.limit
 	g.side, g.note = journal.Predecessor, g.noteInput
 	r.log.Info("upgrade", "handoff", g.report.ID, "trigger", req.trigger, "binary", g.command()[0], "check", req.check)
-	r.partFromPredecessor(ctx)
+	if err := r.partFromPredecessor(ctx); err != nil {
+		g.decline(err)
+		return false
+	}
 	r.journal.Record(journal.Handoff{
 		ID: g.report.ID, Role: journal.Predecessor, Trigger: req.trigger, Binary: g.command()[0], Check: req.check,
 	})
 	defer r.journal.EndHandoff()
 	if err := r.fsm.Move(ctx, fsm.Preparing, req.trigger); err != nil {
-		g.tell(protocol.ResultRolledBack, err.Error())
-		if req.visitor != nil {
-			req.visitor.turnAway(err.Error())
-		}
+		g.decline(err)
 		return false
 	}
 	g.start()
@@ -119,6 +122,14 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	g.release()
 	g.tell(end.Result, end.Reason)
 	return end.Result == protocol.ResultDone
+}
+
+// decline ends a handoff that was not begun.
+func (g *giving) decline(err error) {
+	g.tell(protocol.ResultRolledBack, err.Error())
+	if g.req.visitor != nil {
+		g.req.visitor.turnAway(err.Error())
+	}
 }
 
 // release closes what the handoff alone needed.
@@ -150,6 +161,14 @@ func (r *run) setCurrent(g *giving) {
 
 // bring gets a successor to say HELLO: the one that has come, or one that is started now.
 func (g *giving) bring() {
+	if os.Getpid() == 1 {
+		g.put(protocol.PeerDied{How: "this process is PID 1, and when it exits the kernel ends everything in its namespace, the successor too; " +
+			"start the server under an init process"})
+		if g.req.visitor != nil {
+			g.req.visitor.turnAway("the server is PID 1: its exit would end every process of its namespace")
+		}
+		return
+	}
 	if v := g.req.visitor; v != nil {
 		go func() {
 			if waitEnd(v.peer.pidfd) {
@@ -157,11 +176,6 @@ func (g *giving) bring() {
 			}
 		}()
 		g.admit(v)
-		return
-	}
-	if os.Getpid() == 1 {
-		g.put(protocol.PeerDied{How: "this process is PID 1, and when it exits the kernel ends everything in its namespace, the successor too; " +
-			"start the server under an init process"})
 		return
 	}
 	c, err := g.startChild()
@@ -578,7 +592,8 @@ func (g *giving) recall(ids []conn.ID) {
 		g.r.log.Error("the workspace cannot be taken back", "error", err)
 	}
 	kept := g.r.recordVerdicts(journal.Recalled, verdicts, g.report.To)
-	go g.r.mourn(g.report.To, verdicts)
+	dead := g.report.To
+	g.r.background.Go(func() { g.r.mourn(dead, verdicts) })
 	g.r.log.Error("the successor died", "handoff", g.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
 }
 

@@ -41,6 +41,7 @@ type run struct {
 	log     *slog.Logger
 	closers []func()
 
+	after   int // the number of the predecessor; ours is above it
 	number  int
 	build   build
 	journal *journal.Journal
@@ -54,7 +55,10 @@ type run struct {
 	usr2     chan os.Signal
 	busy     atomic.Bool // an upgrade was asked for, and is not over
 	handed   atomic.Bool // our successor serves
+	stopping atomic.Bool // a plain stop has begun
 	talk     atomic.Pointer[conversation]
+
+	background sync.WaitGroup // what close waits for before it closes the journal
 
 	mu          sync.Mutex // guards what follows
 	predecessor *taking    // as long as it is there
@@ -73,13 +77,19 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	r := &run{cfg: cfg, requests: make(chan *request), usr2: make(chan os.Signal, 1)}
-	defer func() { r.close(err) }()
 	signal.Notify(r.usr2, syscall.SIGUSR2)
 	defer signal.Stop(r.usr2)
 	// A process that outlives the one that reads its output must not die of that. (Ignore would be inherited by what it starts.)
 	sigpipe := make(chan os.Signal, 1)
 	signal.Notify(sigpipe, syscall.SIGPIPE)
 	defer signal.Stop(sigpipe)
+	err = r.live(ctx)
+	r.close(err) // not deferred: a panic ends nothing that the other side of a handoff may go on with
+	return err
+}
+
+// live is the run from start to exit, but for what close does.
+func (r *run) live(ctx context.Context) error {
 	switch err := r.begin(ctx); {
 	case err == errChecked:
 		return r.fsm.Move(context.WithoutCancel(ctx), fsm.Exited, err.Error())
@@ -134,11 +144,13 @@ func (r *run) findPredecessor() (role, *net.UnixConn, error) {
 		if err != nil {
 			return "", nil, fmt.Errorf("%w: the predecessor cannot be reached: %w", ErrGaveUp, err)
 		}
+		r.after = n
 		return roleChild, c, nil
 	}
 	c, err := dialSeqpacket(r.ws.path("conn.sock"))
 	switch {
 	case err == nil && r.cfg.Takeover:
+		r.after = r.ws.pointsTo()
 		return roleTakeover, c, nil
 	case err == nil:
 		defer c.Close()
@@ -170,7 +182,7 @@ func (r *run) prepare(how role) error {
 	r.build = thisBuild(r.cfg.Version)
 	j, err := journal.Create(r.ws.path("journal"), journal.Run{
 		Binary: r.build.path, SHA256: fmt.Sprintf("%x", r.build.sha256), Version: r.build.version,
-	}, journal.Options{Logger: r.log})
+	}, journal.Options{After: r.after, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -253,7 +265,7 @@ func (r *run) first(ctx context.Context) error {
 	}
 	r.srv.Accept()
 	r.ready(0)
-	go r.reconcilePast()
+	r.background.Go(r.reconcilePast)
 	return nil
 }
 
@@ -286,7 +298,7 @@ func (r *run) prune() {
 
 // serve is the life of a run that serves: one goroutine owns it, and does one thing at a time.
 func (r *run) serve(ctx context.Context) error {
-	go r.prune()
+	r.background.Go(r.prune)
 	go r.ws.sweep()
 	for {
 		var req *request
@@ -311,7 +323,10 @@ func (r *run) serve(ctx context.Context) error {
 
 // stop is a plain stop: flush, then close.
 func (r *run) stop(why string) error {
-	r.partFromPredecessor(context.Background())
+	r.stopping.Store(true)
+	if err := r.partFromPredecessor(context.Background()); err != nil {
+		r.log.Error("stopping without the predecessor's leave", "error", err)
+	}
 	if err := r.fsm.Move(context.Background(), fsm.Draining, why); err != nil {
 		r.log.Error("stopping all the same", "error", err)
 	}
@@ -344,6 +359,7 @@ func (r *run) close(err error) {
 	default:
 		r.srv.Close()
 	}
+	r.background.Wait()
 	if r.journal != nil {
 		if jerr := r.journal.Close(); jerr != nil {
 			r.log.Error("the journal was not closed properly", "error", jerr)
@@ -456,7 +472,8 @@ func (r *run) introduce(v *visitor) {
 		return
 	}
 	if !v.hello.Takeover {
-		v.turnAway(fmt.Sprintf("run %d did not start process %d; use -takeover to take over from it", r.number, v.peer.pid))
+		v.turnAway(fmt.Sprintf("run %d did not start process %d: a script that starts the server has to exec it; to take over without being started, use -takeover",
+			r.number, v.peer.pid))
 		return
 	}
 	req := newRequest("takeover")

@@ -112,6 +112,9 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func summary(h *hdrhistogram.Histogram) wire.Pause {
+	if h.TotalCount() == 0 {
+		return wire.Pause{} // nothing has moved; its Max would not be 0
+	}
 	return wire.Pause{P50: h.ValueAtQuantile(50), P99: h.ValueAtQuantile(99), P999: h.ValueAtQuantile(99.9), Max: h.Max()}
 }
 

@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -59,10 +60,12 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 	}
 	ch, err := wire.NewChannel(c, r.cfg.Timeouts.Answer)
 	if err != nil {
+		t.peer.pidfd.Close()
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)
 	}
 	if err := r.fsm.Move(ctx, fsm.Adopting, string(how)); err != nil {
 		ch.Close()
+		t.peer.pidfd.Close()
 		return err
 	}
 	t.channel = ch
@@ -78,6 +81,7 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 	}()
 	select {
 	case <-t.serving:
+		r.ready(t.predecessorRun())
 		go t.leaveWhenApart()
 		return nil
 	case end := <-t.ended:
@@ -97,6 +101,12 @@ func (r *run) setPredecessor(t *taking) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.predecessor = t
+}
+
+func (t *taking) predecessorRun() int {
+	t.r.mu.Lock()
+	defer t.r.mu.Unlock()
+	return t.peerRun
 }
 
 // finish ends the conversation.
@@ -126,26 +136,47 @@ func (t *taking) leaveWhenApart() {
 	t.finish()
 }
 
-// partFromPredecessor ends probation, if there is still a predecessor, and returns when it is gone.
-func (r *run) partFromPredecessor(ctx context.Context) {
+// partFromPredecessor ends probation, if there is still a predecessor, and returns when it is gone. One that does not answer, since it is
+// stopped or hangs, is an error, and so is the end of ctx. It may be tried again.
+func (r *run) partFromPredecessor(ctx context.Context) error {
 	r.mu.Lock()
 	t := r.predecessor
 	r.mu.Unlock()
 	if t == nil {
-		return
+		return nil
 	}
 	r.log.Info("parting from the predecessor", "predecessor", t.peerRun)
 	t.put(protocol.Part{})
-	<-t.apart
+	limit := time.NewTimer(t.partingLimit())
+	defer limit.Stop()
+	select {
+	case <-t.apart:
+	case <-ctx.Done():
+		return fmt.Errorf("asked to stop while parting from run %d", t.peerRun)
+	case <-limit.C:
+		return fmt.Errorf("run %d (pid %d), the predecessor of this one, does not answer, and still has copies of the sockets: "+
+			"see whether it is stopped (SIGCONT), or end it", t.peerRun, t.peer.pid)
+	}
 	for {
 		r.mu.Lock()
 		gone := r.predecessor == nil
 		r.mu.Unlock()
 		if gone {
-			return
+			return nil
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// partingLimit is how long a predecessor that is well may take to leave. It waits for its stragglers.
+func (t *taking) partingLimit() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	limits := t.r.cfg.Timeouts
+	if t.report.Stragglers == 0 {
+		return limits.Answer
+	}
+	return limits.Drain + limits.Stop + limits.Answer
 }
 
 // do performs what the machine says.
@@ -244,7 +275,10 @@ func (t *taking) send(m wire.Message) []protocol.Input {
 func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
 	fds := t.received
 	t.received = nil
-	t.peerRun, t.began = w.Run, w.Began
+	t.r.mu.Lock() // status reads it
+	t.peerRun = w.Run
+	t.r.mu.Unlock()
+	t.began = w.Began
 	t.report = Handoff{
 		ID: w.Handoff, From: w.Run, To: t.r.number, PID: os.Getpid(), Version: t.r.build.version,
 	}
@@ -378,15 +412,21 @@ func takeEvent(seq, count int, refused []wire.Refusal) journal.Take {
 // own serves sessions from now on, and measures how long they stood still.
 func (t *taking) own(o protocol.Own) {
 	lates := make([]conn.Late, len(o.Give.Lates))
+	var unreadable error
 	for i, raw := range o.Give.Lates {
-		if err := cbor.Unmarshal(raw, &lates[i]); err != nil {
-			t.r.log.Error("late output cannot be read", "handoff", t.report.ID, "error", err)
-		}
+		unreadable = errors.Join(unreadable, cbor.Unmarshal(raw, &lates[i]))
 	}
 	b := &batch{seq: o.Give.Seq, frozenAt: o.FrozenAt, of: len(o.Give.IDs), full: make(chan struct{})}
 	t.newest = b
 	t.report.Moved += t.r.srv.Own(o.Give.IDs, lates, func(at int64) { t.resumed(b, at) })
 	t.r.place(journal.Own, o.Give.IDs)
+	if unreadable != nil { // bytes are missing from one of these streams, and nobody can tell from which
+		for _, id := range o.Give.IDs {
+			if c := t.r.srv.Get(id); c != nil {
+				c.Close(fmt.Errorf("what was written to it during the handoff cannot be read: %w", unreadable))
+			}
+		}
+	}
 }
 
 // A batch is sessions that were given together, on their way to their first turn here.
@@ -421,7 +461,8 @@ func (t *taking) rescue(ids []conn.ID) {
 	}
 	kept := t.r.recordVerdicts(journal.Rescued, verdicts, t.peerRun)
 	t.report.Moved += kept
-	go t.r.mourn(t.peerRun, verdicts)
+	dead := t.peerRun
+	t.r.background.Go(func() { t.r.mourn(dead, verdicts) })
 	t.r.log.Error("the predecessor died", "handoff", t.report.ID, "rescued", kept, "lost", len(verdicts)-kept)
 }
 
@@ -466,7 +507,6 @@ func (t *taking) recordDone(m *wire.Done) {
 
 func (t *taking) nowServing() {
 	close(t.serving)
-	t.r.ready(t.peerRun)
 }
 
 // goRound answers the predecessor's question whether our loops go round. A loop that does not is an answer as well: none.

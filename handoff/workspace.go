@@ -122,6 +122,13 @@ func (w *workspace) point(run, pid int) error {
 	)
 }
 
+// pointsTo is the run that is found in this workspace, 0 if none.
+func (w *workspace) pointsTo() (run int) {
+	target, _ := os.Readlink(w.path("conn.sock"))
+	run, _ = strconv.Atoi(strings.TrimSuffix(filepath.Base(target), ".sock"))
+	return run
+}
+
 func (w *workspace) link(name, target string) error {
 	return w.replace(name, func(tmp string) error { return os.Symlink(target, tmp) })
 }
@@ -154,8 +161,8 @@ func (w *workspace) leave(run, pid int) {
 	}
 }
 
-// sweep removes sockets that runs have left behind which did not come to remove them: nobody listens on them. One that was only just bound
-// looks the same for a moment, so it takes two looks.
+// sweep removes what runs have left behind which did not come to remove it: sockets that nobody listens on, and names that were about to
+// replace others. A socket that was only just bound looks the same for a moment, so it takes two looks.
 func (w *workspace) sweep() {
 	first := w.deserted()
 	if len(first) == 0 {
@@ -169,10 +176,14 @@ func (w *workspace) sweep() {
 	}
 }
 
-// deserted is the sockets in run/ that nobody listens on.
+// deserted is what there is in run/ of runs that have ended.
 func (w *workspace) deserted() (paths []string) {
 	entries, _ := os.ReadDir(w.path("run"))
 	for _, e := range entries {
+		if pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Ext(e.Name()), ".")); err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			paths = append(paths, w.path("run", e.Name())) // see replace
+			continue
+		}
 		network := map[string]string{".sock": "unixpacket", ".control": "unix"}[filepath.Ext(e.Name())]
 		if network == "" || e.Type() != fs.ModeSocket {
 			continue

@@ -58,14 +58,14 @@ func files(dir string) ([]file, error) {
 
 // reserve creates an empty file under the first number above every existing one. Creating it is what reserves the number: of two that try,
 // one gets EEXIST and goes on to the next.
-func reserve(dir string) (path string, run int, err error) {
+func reserve(dir string, after int) (path string, run int, err error) {
 	existing, err := files(dir)
 	if err != nil {
 		return "", 0, err
 	}
-	run = 1
+	run = after + 1
 	if n := len(existing); n > 0 {
-		run = existing[n-1].run + 1
+		run = max(run, existing[n-1].run+1)
 	}
 	for ; run <= maxRun; run++ {
 		path = filepath.Join(dir, FileName(run))

@@ -49,7 +49,7 @@ func Create(dir string, r Run, opt Options) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	path, number, err := reserve(dir)
+	path, number, err := reserve(dir, opt.After)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}

@@ -107,7 +107,7 @@ func TestReservingIsExclusive(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
-				_, run, err := reserve(dir)
+				_, run, err := reserve(dir, 0)
 				if err != nil {
 					t.Error(err)
 				}

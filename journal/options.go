@@ -13,6 +13,7 @@ type Options struct {
 	Quiet  time.Duration // without a write for so long, the file is forced to the disk; 0 = 1 s
 	Close  time.Duration // how long Close waits for a disk that does not answer; 0 = 5 s
 
+	After  int // the run's number is above this one, whichever files are there
 	Events int // events that may wait for the disk; the rest is counted as a gap; 0 = 4096
 	Recent int // closed sessions to keep; 0 = 1024
 

@@ -89,7 +89,7 @@ func troubled(t interface {
 	Fatal(...any)
 }, dir string, opt Options) (*Journal, *trouble) {
 	t.Helper()
-	path, number, err := reserve(dir)
+	path, number, err := reserve(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

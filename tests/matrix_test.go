@@ -38,6 +38,17 @@ type blow struct {
 
 func (b blow) String() string { return fmt.Sprintf("%s/%s/%d/%s", b.role, b.name, b.n, b.action) }
 
+// shy is for steps that clients lead to, at any time.
+func (p passing) shy() bool { return p.name == "on-opened" || p.name == "on-ended" }
+
+// step is what the process is told. To kill the other one at a step, this one stands still there.
+func (b blow) step() string {
+	if b.action == "other" {
+		b.action = "stop"
+	}
+	return b.String()
+}
+
 // An outcome is what a case has shown.
 type outcome struct {
 	blow
@@ -52,11 +63,12 @@ func TestMatrix(t *testing.T) {
 	}
 	// Until the sockets are lent, they are the predecessor's alone; from the last BYE on, the successor's.
 	lent, parted := find(t, steps, "predecessor", "after-lend"), find(t, steps, "successor", "after-send-bye")
+	welcome, bye := find(t, steps, "successor", "on-welcome"), find(t, steps, "predecessor", "after-send-bye")
 	var cases []blow
 	for _, p := range steps {
 		actions := []string{"kill"}
 		if *matrixAll {
-			actions = []string{"kill", "stop", "panic"}
+			actions = columns
 		}
 		for _, a := range actions {
 			cases = append(cases, blow{p, 1, a})
@@ -70,6 +82,10 @@ func TestMatrix(t *testing.T) {
 	var outcomes []outcome
 	lanes(t, *matrixLanes, cases, blow.String, func(t *testing.T, b blow) {
 		alone := b.role == "predecessor" && b.order < lent.order || b.role == "successor" && b.order >= parted.order
+		if b.action == "other" { // which has done meanwhile what it could without this one
+			alone = b.role == "successor" && b.order < welcome.order || b.role == "predecessor" && (b.order >= bye.order || b.order < 1)
+		}
+		alone = alone || b.shy() && b.role == "predecessor"
 		o := strike(t, b, alone && b.action != "stop")
 		mu.Lock()
 		defer mu.Unlock()
@@ -136,6 +152,11 @@ func readSteps(t *testing.T, list string) []passing {
 	return steps
 }
 
+// servers is the processes of the space that serve, or are about to.
+func (s *space) servers() []int {
+	return slices.DeleteFunc(processesOf(s.base), func(pid int) bool { return !strings.HasPrefix(command(pid), programs.steps) })
+}
+
 // stepServer starts a server that looks out for a step.
 func (s *space) stepServer(file, step string, args ...string) *process {
 	s.t.Helper()
@@ -171,7 +192,7 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 	s := newSpace(t)
 	s.rude = true
 	file := filepath.Join(s.base, "fired")
-	first := s.stepServer(file, b.String(), args...)
+	first := s.stepServer(file, b.step(), args...)
 	before := descriptors(t, first.pid())
 	h := newHerd(t, s.stepAddr(), theirs(b))
 
@@ -187,13 +208,22 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 			victim = fired(file)
 			return victim != 0 || up.hasEnded(0) && len(processesOf(s.base)) == 1
 		})
-		if victim != 0 && b.action == "stop" {
+		switch {
+		case victim == 0:
+		case b.action == "stop":
 			time.Sleep(stopped)
+			s.resume(victim)
+		case b.action == "other":
+			time.Sleep(100 * time.Millisecond)
+			other := slices.DeleteFunc(s.servers(), func(pid int) bool { return pid == victim })
+			for _, pid := range other {
+				s.kill(pid)
+			}
 			s.resume(victim)
 		}
 		up.exit(patience)
 	}
-	if b.action != "stop" {
+	if b.action == "kill" || b.action == "panic" {
 		s.gone(victim)
 	}
 
@@ -273,7 +303,7 @@ func theirs(b blow) census {
 			{N: 20, Churn: true, Interval: 50 * time.Millisecond},
 		}}
 	}
-	if b.role == "predecessor" && (b.name == "on-opened" || b.name == "on-ended") { // it has little time for either
+	if b.role == "predecessor" && b.shy() { // it has little time for either
 		n.groups[3] = load.Group{N: 40, Churn: true, Interval: 5 * time.Millisecond}
 	}
 	return n
@@ -287,7 +317,7 @@ const (
 	tableEnds    = "<!-- end of what is generated -->\n"
 )
 
-var columns = []string{"kill", "stop", "panic"}
+var columns = []string{"kill", "stop", "panic", "other"}
 
 func (o outcome) cell() string {
 	switch {
@@ -355,11 +385,15 @@ func checkSurvivalPage(t *testing.T, steps []passing, outcomes []outcome) {
 			t.Fatal("-matrix.update wants -matrix.all")
 		}
 		var b strings.Builder
-		b.WriteString("| | step | killed | stopped for a while | panics |\n|---|---|---|---|---|\n")
+		b.WriteString("| | step | it is killed | it is stopped for a while | it panics | the other one is killed |\n|---|---|---|---|---|---|\n")
 		for _, p := range steps {
 			fmt.Fprintf(&b, "| %s | `%s` |", p.role, p.name)
 			for _, action := range columns {
-				fmt.Fprintf(&b, " %s |", got[p.role+" "+p.name][action])
+				cell := got[p.role+" "+p.name][action]
+				if p.shy() {
+					cell = "as the steps around it"
+				}
+				fmt.Fprintf(&b, " %s |", cell)
 			}
 			b.WriteString("\n")
 		}
@@ -375,7 +409,7 @@ func checkSurvivalPage(t *testing.T, steps []passing, outcomes []outcome) {
 			continue
 		}
 		for i, action := range columns {
-			if cell, ok := got[row][action]; ok && action != "stop" && cell != rows[row][i] { // who is left after a stop is a matter of time
+			if cell, ok := got[row][action]; ok && action != "stop" && !p.shy() && cell != rows[row][i] { // who is left after a stop is a matter of time
 				t.Errorf("%s, %s: %q, and %s says %q", row, action, cell, survivalPage, rows[row][i])
 			}
 		}

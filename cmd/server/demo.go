@@ -47,7 +47,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// runDemo leaves the workspace behind, for those who want to see the journal.
+// runDemo leaves the workspace behind, for those who want to see the journal, unless it was interrupted or never began.
 func runDemo(ctx context.Context, stdout, stderr io.Writer) (lost bool, err error) {
 	dir, err := os.MkdirTemp("", "baton-demo-")
 	if err != nil {
@@ -55,9 +55,16 @@ func runDemo(ctx context.Context, stdout, stderr io.Writer) (lost bool, err erro
 	}
 	s, err := startDemoServer(ctx, dir, stderr)
 	if err != nil {
+		os.RemoveAll(dir)
 		return false, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() {
+		err = errors.Join(err, s.stop())
+		if ctx.Err() != nil {
+			os.RemoveAll(dir)
+			err = errors.New("interrupted")
+		}
+	}()
 	fmt.Fprintf(stdout, "A server (pid %d) in %s, and 1,000 clients that check every byte it sends.\n", s.status.PID, dir)
 	crowd, err := load.Start(ctx, load.Config{Addr: s.status.Listeners[0].Addr, Groups: demoCrowd})
 	if err != nil {

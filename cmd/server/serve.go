@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"time"
 
 	"baton/handoff"
 )
@@ -35,9 +37,13 @@ func commitName() string {
 	return "unknown"
 }
 
+// tellPatience is how long the line that says ready may keep a server from exiting.
+const tellPatience = 100 * time.Millisecond
+
 // serve serves in the foreground. It prints one line when it is ready.
 func serve(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	o.Protocols, o.Version = protocols(), version
+	var telling sync.WaitGroup
 	o.Ready = func(r handoff.Ready) {
 		var where []string
 		for _, l := range r.Listeners {
@@ -47,10 +53,16 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) int {
 		if r.Predecessor > 0 {
 			line += fmt.Sprintf("; took over %d sessions from run %d", r.Sessions, r.Predecessor)
 		}
-		fmt.Fprintln(stdout, line)
+		telling.Go(func() { fmt.Fprintln(stdout, line) }) // stdout may be a pipe that nobody reads
 	}
 	if err := handoff.Run(ctx, o.Config); err != nil {
 		return fail(stderr, err)
+	}
+	told := make(chan struct{})
+	go func() { telling.Wait(); close(told) }()
+	select {
+	case <-told:
+	case <-time.After(tellPatience):
 	}
 	return exitOK
 }

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 )
 
 var file = os.Getenv("BATON_STEP_FILE")
@@ -98,7 +101,10 @@ func act() {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	case "stop":
-		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		// To this thread, or it may go on for a moment, until another one has taken the signal.
+		runtime.LockOSThread()
+		unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
+		runtime.UnlockOSThread()
 	case "panic":
 		panic("step: " + plan.role + " " + plan.name)
 	}
