@@ -26,7 +26,8 @@ type conversation struct {
 	channel *wire.Channel
 
 	mu       sync.Mutex
-	received []int // descriptors of the message being worked off, as long as nobody has taken them
+	heard    chan struct{} // closed when the reader has come to the channel's end; nil = there is no channel
+	received []int         // descriptors of the message being worked off, as long as nobody has taken them
 	timers   map[protocol.Timer]*time.Timer
 	over     bool // nothing is put in any more
 
@@ -48,12 +49,14 @@ func (c *conversation) start() {
 
 // listen starts the conversation's reader. From here the channel is the conversation's.
 func (c *conversation) listen(ch *wire.Channel) {
+	heard := make(chan struct{})
 	c.mu.Lock()
-	c.channel = ch
+	c.channel, c.heard = ch, heard
 	c.mu.Unlock()
 	c.running.Add(1)
 	go func() {
 		defer c.running.Done()
+		defer close(heard)
 		for {
 			m, fds, err := ch.Receive()
 			if errors.Is(err, io.EOF) {
@@ -67,6 +70,20 @@ func (c *conversation) listen(ch *wire.Channel) {
 			c.putWith(protocol.Received{Message: m}, fds)
 		}
 	}()
+}
+
+// hearOut waits, for a moment, until all is read that the other side had said before it ended. Its last word may have been BYE.
+func (c *conversation) hearOut() {
+	c.mu.Lock()
+	heard := c.heard
+	c.mu.Unlock()
+	if heard == nil {
+		return
+	}
+	select {
+	case <-heard:
+	case <-time.After(time.Second): // a process that it started may hold its end
+	}
 }
 
 // stop ends the conversation's goroutines and timers, and closes the channel. It must not be called by perform.

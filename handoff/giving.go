@@ -172,6 +172,7 @@ func (g *giving) bring() {
 	if v := g.req.visitor; v != nil {
 		go func() {
 			if waitEnd(v.peer.pidfd) {
+				g.hearOut()
 				g.put(protocol.PeerDied{How: fmt.Sprintf("the successor (pid %d) ended", v.peer.pid)})
 			}
 		}()
@@ -183,7 +184,11 @@ func (g *giving) bring() {
 		g.put(protocol.PeerDied{How: err.Error()})
 		return
 	}
-	go func() { g.put(protocol.PeerDied{How: c.wait()}) }()
+	go func() {
+		how := c.wait()
+		g.hearOut()
+		g.put(protocol.PeerDied{How: how})
+	}()
 }
 
 // startChild starts a successor. It may say HELLO before we know its pid: expects waits.

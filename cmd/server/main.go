@@ -115,6 +115,8 @@ func (o *options) validate(f *flag.FlagSet) error {
 		}
 	}
 	switch {
+	case o.Workspace == "":
+		return usageError("-w needs a directory")
 	case modes > 1:
 		return usageError("choose one of -upgrade, -status, -replay, -version, -demo, -takeover")
 	case (o.binary != "" || o.check) && !o.upgrade:
