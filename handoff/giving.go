@@ -109,6 +109,7 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	r.setCurrent(nil)
 	r.talk.Store(nil)
 	g.stop()
+	g.waitResumed() // what has come back is part of the story
 	g.release()
 	g.tell(end.Result, end.Reason)
 	return end.Result == protocol.ResultDone
@@ -309,6 +310,10 @@ func (g *giving) do(out protocol.Output) []protocol.Input {
 // noteInput has in the journal what is not told by what follows from it.
 func (g *giving) noteInput(in protocol.Input) {
 	switch in := in.(type) {
+	case protocol.Broken:
+		if g.peer.peer.pid == os.Getpid() { // a run beside us in this process has no other end
+			g.post(protocol.PeerDied{How: "the successor hung up"})
+		}
 	case protocol.PeerDied:
 		g.r.journal.Record(journal.PeerDied{Run: g.report.To, PID: g.report.PID, How: in.How})
 	case protocol.Received:
