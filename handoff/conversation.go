@@ -58,6 +58,9 @@ func (c *conversation) listen(ch *wire.Channel) {
 				c.put(protocol.Broken{Reason: "the other side hung up"})
 				return
 			}
+			if _, lend := m.(*wire.Lend); lend && errors.Is(err, wire.ErrRoom) {
+				err = nil // whoever has to borrow finds out
+			}
 			if err != nil {
 				c.put(protocol.Broken{Reason: err.Error()})
 				return

@@ -199,6 +199,9 @@ func (s *side) borrow(m *wire.Lend) []protocol.Input {
 	}
 	fds := s.received
 	s.received = nil
+	if len(fds) != len(m.IDs) {
+		return []protocol.Input{protocol.NotBorrowed{Reason: wire.ErrRoom.Error()}}
+	}
 	loans := make([]conn.Loan, len(fds))
 	for i, fd := range fds {
 		loans[i] = conn.Loan{ID: m.IDs[i], Cookie: m.Cookies[i], FD: fd, Slot: int32(m.Slots[i])}
