@@ -146,7 +146,7 @@ func (p *Predecessor) notBorrowed(in NotBorrowed) {
 	p.receiver.notBorrowed()
 }
 
-// doneThere: the successor has given everything back, and exits.
+// doneThere: the successor has given everything back, and exits when it hears that we have it.
 func (p *Predecessor) doneThere(m *wire.Done) {
 	if m.Moved != p.receiver.moved {
 		p.do(Report{fmt.Sprintf("%d sessions came back, the successor says %d", p.receiver.moved, m.Moved)})
@@ -156,7 +156,7 @@ func (p *Predecessor) doneThere(m *wire.Done) {
 		return
 	}
 	p.step, p.result, p.returned = aborting, ResultRolledBack, true
-	p.do(SetTimer{ExitTimer})
+	p.do(Send{&wire.Done{Moved: p.receiver.moved}}, SetTimer{ExitTimer})
 }
 
 // theirsStill are the sessions that the successor has not given back.

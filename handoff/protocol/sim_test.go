@@ -38,9 +38,15 @@ func TestEverythingThatMayHappen(t *testing.T) {
 		} else {
 			ends["predecessor died"]++
 		}
+		if w.s.end != nil && w.s.end.Result == ResultReturned {
+			ends[string(ResultReturned)]++
+		}
+		if w.s.parted && w.sm.gaveBack {
+			ends["predecessor died, and had everything back"]++
+		}
 	})
 	t.Log(ends)
-	for _, r := range []Result{ResultDone, ResultChecked, ResultRolledBack, ResultRecalled} {
+	for _, r := range []Result{ResultDone, ResultChecked, ResultRolledBack, ResultRecalled, ResultReturned} {
 		if !t.Failed() && ends[string(r)] == 0 {
 			t.Errorf("nothing ended as %q: the simulation does not get there any more", r)
 		}

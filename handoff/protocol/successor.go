@@ -47,11 +47,12 @@ type Successor struct {
 	accepts  bool
 	accepted map[ID]bool // here, so that nobody else has a copy
 
-	parting bool   // we said BYE first
-	solo    bool   // nobody but us is left, or has a part in what we do
-	heard   bool   // the predecessor's ABORT
-	hurried bool   // sessions that do not come to rest are told to end
-	reason  string // the handoff was ended for
+	parting  bool   // we said BYE first
+	solo     bool   // nobody but us is left, or has a part in what we do
+	heard    bool   // the predecessor's ABORT
+	gaveBack bool   // everything, and said so
+	hurried  bool   // sessions that do not come to rest are told to end
+	reason   string // the handoff was ended for
 
 	cut  bool   // nothing more comes from the channel
 	died bool   // the predecessor has certainly ended

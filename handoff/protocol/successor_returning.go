@@ -8,7 +8,8 @@ import (
 )
 
 // The way back: a successor that lives gives back what it was given, and what it accepted itself. Both sides say ABORT, whoever says it
-// first. Before we do, we have stopped accepting; when the predecessor has, all that it gave has been heard.
+// first. Before we do, we have stopped accepting; when the predecessor has, all that it gave has been heard. At the end both say DONE: until
+// then, should the predecessor die, what it was given back is ours again.
 
 // refuse ends the handoff from our side.
 func (s *Successor) refuse(reason string) { s.turnBack(reason, wire.Refused) }
@@ -99,10 +100,15 @@ func (s *Successor) giveBack() {
 
 // pump does what can be done next. While a question is open, nothing can.
 func (s *Successor) pump() {
-	if s.then != nil || s.stage != givingBack || s.giver.pump() || !s.giver.idle() {
+	if s.then != nil || s.stage != givingBack || s.giver.pump() || !s.giver.idle() || s.gaveBack {
 		return
 	}
+	s.gaveBack = true
 	s.say(&wire.Done{Moved: s.giver.moved})
+}
+
+// exit: the predecessor has it all.
+func (s *Successor) exit() {
 	if !s.served {
 		s.leave(ResultReturned, s.reason)
 		return
@@ -127,6 +133,12 @@ func (s *Successor) goBackOn(m wire.Message) {
 		}
 	case *wire.Beat:
 		s.do(GoRound{m.N})
+	case *wire.Done:
+		if s.gaveBack {
+			s.exit()
+			return
+		}
+		s.do(Report{"the predecessor said DONE before we did"})
 	default:
 		s.do(Report{fmt.Sprintf("the predecessor said %v, which does not fit on the way back", m.Type())})
 	}
