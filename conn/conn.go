@@ -20,6 +20,7 @@ type ID = session.ID
 //	            Take        Own
 //	lent → frozen → idle                          in the receiver
 //
+// A session that was given away and comes back does so in a Conn of its own, which begins as lent.
 // Every phase but moved can become closed.
 type phase uint8
 

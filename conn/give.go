@@ -229,6 +229,7 @@ func (s *Server) Unlend(ids []ID) {
 		if c != nil {
 			c.mu.Lock()
 			c.loan = c.loan && c.phase == closed // ended just now: it is among the copies
+			c.shared = false
 			c.mu.Unlock()
 		}
 	}

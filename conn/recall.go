@@ -21,9 +21,11 @@ type Verdict struct {
 	Kernel Witness
 }
 
-// Recall takes back sessions that were given to a process which has certainly ended. Those that cannot be proved are reset. Config.Closed is
-// told of none.
-func (s *Server) Recall(ids []ID) []Verdict { return s.judge(s.takeFrom(s.copies, ids)) }
+// Recall takes back sessions that were given to a process which has certainly ended, also those that were on their way back. Those that
+// cannot be proved are reset. Config.Opened and Config.Closed are told of none.
+func (s *Server) Recall(ids []ID) []Verdict {
+	return append(s.judge(s.takeFrom(s.copies, ids)), s.judge(s.takeFrom(s.borrowed, ids))...)
+}
 
 // Rescue makes ours what a process which has certainly ended had lent, or offered, and not given. Those that cannot be proved are reset.
 // Config.Opened and Config.Closed are told of none.

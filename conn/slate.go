@@ -18,7 +18,7 @@ import (
 type Slate struct {
 	fd   int
 	mem  []byte
-	next atomic.Int32 // slots handed out, by the giver
+	next atomic.Int32 // slots handed out, by whoever has made it; to the other process, all of them seem to be
 }
 
 // slateSlot is one session's. It is written by one process at a time: the one that serves the session.
@@ -59,7 +59,11 @@ func NewSlate(slots int) (*Slate, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl F_ADD_SEALS", err)
 	}
-	return OpenSlate(fd)
+	s, err := OpenSlate(fd)
+	if err == nil {
+		s.next.Store(0)
+	}
+	return s, err
 }
 
 // errSlate says that what came is not a slate.
@@ -81,6 +85,7 @@ func OpenSlate(fd int) (*Slate, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("mmap", err)
 	}
+	s.next.Store(int32(len(s.mem) / slateSize))
 	return s, nil
 }
 

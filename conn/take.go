@@ -71,13 +71,15 @@ func (s *Server) borrow(borrowed []*Conn) error {
 }
 
 // Take makes a session of a borrowed socket and its state, in place of what was taken before. It stays frozen, and its socket
-// untouched, until Own. The error is ErrUnknown, ErrProtocol or ErrState, and the socket stays on loan. Take owns the state's slices.
+// untouched, until Own. The session may also be one that was given away and comes back: then the copy of its socket that was kept counts as
+// borrowed from here. The error is ErrUnknown, ErrProtocol or ErrState, or the system's, and the socket stays what it was. Take owns the
+// state's slices.
 func (s *Server) Take(state *State) error {
 	s.mu.Lock()
-	c, p := s.borrowed[state.ID], s.protocols[state.Protocol]
+	c, given, p := s.borrowed[state.ID], s.copies[state.ID], s.protocols[state.Protocol]
 	s.mu.Unlock()
 	switch {
-	case c == nil:
+	case c == nil && given == nil:
 		return fmt.Errorf("%w: %v", ErrUnknown, state.ID)
 	case p == nil:
 		return fmt.Errorf("%w %q", ErrProtocol, state.Protocol)
@@ -88,6 +90,11 @@ func (s *Server) Take(state *State) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
+	if c == nil {
+		if c, err = s.reborrow(given); err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase != lent && c.phase != frozen || !c.loan {
@@ -95,6 +102,31 @@ func (s *Server) Take(state *State) error {
 	}
 	c.restore(p, handler, state)
 	return nil
+}
+
+// reborrow makes the copy that was kept of a session given away a borrowed socket. It gets a Conn of its own: whoever has kept the one that
+// was, in order to Write to it, was told ErrMoved, and is told nothing else later.
+func (s *Server) reborrow(given *Conn) (*Conn, error) {
+	given.mu.Lock()
+	defer given.mu.Unlock()
+	if given.phase != moved {
+		return nil, fmt.Errorf("%w: %v", ErrUnknown, given.id) // it ended here, or is released meanwhile
+	}
+	c := &Conn{id: given.id, fd: given.fd, phase: lent, loan: true, loop: given.loop, slate: given.slate}
+	given.loop.remove(given)
+	if err := c.loop.add(c); err != nil {
+		return nil, fmt.Errorf("conn: registering session %v: %w", c.id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped || s.copies[c.id] != given {
+		c.loop.remove(c)
+		return nil, fmt.Errorf("%w: %v", ErrUnknown, c.id)
+	}
+	delete(s.copies, c.id)
+	s.borrowed[c.id] = c
+	given.phase = closed // what it had is the new one's
+	return c, nil
 }
 
 // load makes a handler that remembers what the saved one did.

@@ -59,6 +59,7 @@ type Timeouts struct {
 	Drain     time.Duration // for stragglers to come to rest; then they are closed; 30 s
 	Probation time.Duration // how long copies of the sockets are kept; 5 s
 	Beat      time.Duration // between two beats that are asked of the successor; 1 s
+	Return    time.Duration // for a successor that fails to give back what it has; then it is killed; 10 s
 	Exit      time.Duration // for a successor that was aborted to exit; then it is killed; 5 s
 	Retry     time.Duration // until a busy session is tried again; 5 ms
 	Journal   time.Duration // for the journal to take what has to be in it before an act; 5 s
@@ -72,6 +73,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	t.Drain = cmp.Or(t.Drain, 30*time.Second)
 	t.Probation = cmp.Or(t.Probation, 5*time.Second)
 	t.Beat = cmp.Or(t.Beat, time.Second)
+	t.Return = cmp.Or(t.Return, 10*time.Second)
 	t.Exit = cmp.Or(t.Exit, 5*time.Second)
 	t.Retry = cmp.Or(t.Retry, 5*time.Millisecond)
 	t.Journal = cmp.Or(t.Journal, 5*time.Second)

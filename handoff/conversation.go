@@ -21,7 +21,7 @@ type conversation struct {
 	// perform does one thing and returns the answer, if it was a question. It is called with mu held.
 	perform func(protocol.Output) []protocol.Input
 	timeout func(protocol.Timer) time.Duration
-	side    string               // journal.Predecessor or journal.Successor
+	as      string               // journal.Predecessor or journal.Successor
 	note    func(protocol.Input) // told of each input that comes from outside, before it is worked off
 	channel *wire.Channel
 
@@ -62,6 +62,9 @@ func (c *conversation) listen(ch *wire.Channel) {
 			if errors.Is(err, io.EOF) {
 				c.put(protocol.Broken{Reason: "the other side hung up"})
 				return
+			}
+			if _, lend := m.(*wire.Lend); lend && errors.Is(err, wire.ErrRoom) {
+				err = nil // whoever has to borrow finds out
 			}
 			if err != nil {
 				c.put(protocol.Broken{Reason: err.Error()})
@@ -122,7 +125,7 @@ func (c *conversation) putWith(in protocol.Input, fds []int) {
 
 // came works off an input from outside. It wants mu held.
 func (c *conversation) came(in protocol.Input) {
-	step.At(c.side, step.On, in)
+	step.At(c.as, step.On, in)
 	c.work(in)
 }
 
@@ -133,9 +136,9 @@ func (c *conversation) work(in protocol.Input) {
 		case protocol.SetTimer:
 			c.setTimer(out.Timer)
 		default:
-			step.At(c.side, step.Before, out)
+			step.At(c.as, step.Before, out)
 			answers := c.perform(out)
-			step.At(c.side, step.After, out)
+			step.At(c.as, step.After, out)
 			for _, answer := range answers {
 				c.work(answer)
 			}

@@ -14,24 +14,17 @@ import (
 	"baton/handoff/wire"
 	"baton/internal/mono"
 	"baton/journal"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // giving is a handoff from the predecessor's side.
 type giving struct {
-	conversation
-	r     *run
+	side
 	req   *request
 	began int64 // monotonic ns
 
 	// These are guarded by conversation.mu.
-	pidfd    *os.File // of the successor; nil = there is none
-	peer     *visitor
-	lender   int64          // when the first batch was lent; monotonic ns
-	versions map[string]int // of the states that are written for it, by protocol
-	slate    *conn.Slate    // nil = no successor has come so far
-	report   Handoff
+	pidfd *os.File // of the successor; nil = there is none
+	peer  *visitor
 
 	expected int // pid of the child whose HELLO we wait for; 0 = none
 	done     chan protocol.End
@@ -92,12 +85,12 @@ func (r *run) busyNow() error {
 // upgrade hands over to a successor. It reports whether this process is not needed any more.
 func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	g := &giving{
-		r: r, req: req, began: mono.Now(),
+		side: side{r: r, pauses: newHistogram()}, req: req, began: mono.Now(),
 		done: make(chan protocol.End, 1),
 	}
 	g.report = Handoff{ID: fmt.Sprintf("%d.%s", r.number, strconv.FormatInt(time.Now().UnixMilli(), 36)), From: r.number}
 	g.machine, g.perform, g.timeout = protocol.NewPredecessor(protocol.DefaultOptions), g.do, g.limit
-	g.side, g.note = journal.Predecessor, g.noteInput
+	g.as, g.note = journal.Predecessor, g.noteInput
 	r.log.Info("upgrade", "handoff", g.report.ID, "trigger", req.trigger, "binary", g.command()[0], "check", req.check)
 	if err := r.partFromPredecessor(ctx); err != nil {
 		g.decline(err)
@@ -119,6 +112,7 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 	r.setCurrent(nil)
 	r.talk.Store(nil)
 	g.stop()
+	g.waitResumed() // what has come back is part of the story
 	g.release()
 	g.tell(end.Result, end.Reason)
 	return end.Result == protocol.ResultDone
@@ -287,6 +281,8 @@ func (g *giving) limit(t protocol.Timer) time.Duration {
 		return limits.Probation
 	case protocol.BeatTimer:
 		return limits.Beat
+	case protocol.ReturnTimer:
+		return limits.Return
 	case protocol.ExitTimer:
 		return limits.Exit
 	}
@@ -295,12 +291,12 @@ func (g *giving) limit(t protocol.Timer) time.Duration {
 
 // do performs what the machine says.
 func (g *giving) do(out protocol.Output) []protocol.Input {
-	srv := g.r.srv
+	if answers, done := g.act(out); done {
+		return answers
+	}
 	switch out := out.(type) {
 	case protocol.Send:
-		return g.send(out.Message)
-	case protocol.Move:
-		return g.r.move(out)
+		g.say(out.Message)
 	case protocol.Greet:
 		return g.greet(out.Hello)
 	case protocol.Intend:
@@ -311,41 +307,16 @@ func (g *giving) do(out protocol.Output) []protocol.Input {
 			}
 			g.post(protocol.Journaled{Batch: out.Batch})
 		})
-	case protocol.Lend:
-		return g.lend(out)
-	case protocol.Freeze:
-		return g.freeze(out.IDs)
-	case protocol.Thaw:
-		srv.Thaw(out.IDs)
-		g.r.place(journal.Lent, out.IDs)
-	case protocol.LetGo:
-		return g.letGo(out.IDs)
-	case protocol.Detach:
-		srv.Detach(out.IDs)
 	case protocol.Release:
-		srv.Release(out.IDs...)
-	case protocol.Unlend:
-		srv.Unlend(out.IDs)
-		g.r.place(journal.Own, out.IDs)
-	case protocol.StopAccepting:
-		srv.StopAccepting()
-		return append(g.takeSessions(), protocol.NotAccepting{})
+		g.r.srv.Release(out.IDs...)
 	case protocol.Accept:
-		srv.Accept()
+		g.acceptAgain()
 	case protocol.Handed:
 		g.handed(out)
-	case protocol.Finish:
-		for _, id := range out.IDs {
-			if c := srv.Get(id); c != nil {
-				c.Close(errDrained)
-			}
-		}
 	case protocol.Fence:
 		g.fence(out.Reason)
 	case protocol.Recall:
 		g.recall(out.IDs)
-	case protocol.Report:
-		g.r.log.Warn("handoff", "handoff", g.report.ID, "what", out.Text)
 	case protocol.End:
 		g.over = true
 		g.done <- out
@@ -358,50 +329,33 @@ func (g *giving) do(out protocol.Output) []protocol.Input {
 // noteInput has in the journal what is not told by what follows from it.
 func (g *giving) noteInput(in protocol.Input) {
 	switch in := in.(type) {
+	case protocol.Broken:
+		if g.peer.peer.pid == os.Getpid() { // a run beside us in this process has no other end
+			g.post(protocol.PeerDied{How: "the successor hung up"})
+		}
 	case protocol.PeerDied:
 		g.r.journal.Record(journal.PeerDied{Run: g.report.To, PID: g.report.PID, How: in.How})
 		go g.r.ws.sweep()
 	case protocol.Received:
 		switch m := in.Message.(type) {
 		case *wire.Take:
-			g.r.journal.Record(takeEvent(m.Seq, len(m.IDs), m.Refused))
+			g.r.journal.Record(takeEvent(m.Seq, len(m.IDs), m.Refused, false))
+		case *wire.Done:
+			if g.turned {
+				g.r.journal.Record(journal.Returned{Moved: m.Moved})
+			}
 		case *wire.Abort:
-			if m.Code != wire.Checked {
+			g.turned = true
+			if m.Code != wire.Checked && !g.aborted {
 				g.r.journal.Record(journal.Refused{Reason: m.Reason})
 			}
-			g.r.journal.Record(journal.Abort{Reason: m.Reason})
+			g.noteAbort(m.Reason)
 		}
 	}
 	g.r.noteBye(in)
 }
 
-// errDrained ends a straggler.
-var errDrained = fmt.Errorf("did not come to rest within the drain timeout: %w", conn.ErrStopped)
-
-// move changes the run's state for a machine.
-func (r *run) move(m protocol.Move) []protocol.Input {
-	var err error
-	if m.Rescue {
-		err = r.fsm.Rescue(context.Background(), m.Why)
-	} else {
-		err = r.fsm.Move(context.Background(), fsm.State(m.To), m.Why)
-	}
-	if err != nil {
-		return []protocol.Input{protocol.MoveRefused{Reason: err.Error()}}
-	}
-	return []protocol.Input{protocol.Moved{}}
-}
-
-func (r *run) place(p journal.Place, ids []conn.ID) {
-	raw := make([]uint64, len(ids))
-	for i, id := range ids {
-		raw[i] = uint64(id)
-	}
-	r.journal.Place(p, raw...)
-}
-
-// send says something. A channel that is broken is noticed by its reader.
-func (g *giving) send(m wire.Message) []protocol.Input {
+func (g *giving) say(m wire.Message) {
 	var fds []int
 	switch m := m.(type) {
 	case *wire.Welcome:
@@ -410,23 +364,12 @@ func (g *giving) send(m wire.Message) []protocol.Input {
 		}
 		fds = append(fds, int(g.r.lock.Fd()), g.slate.FD())
 		g.r.journal.Record(journal.Welcome{Listeners: len(m.Listeners), Sessions: m.Sessions})
-	case *wire.Offer:
-		g.r.journal.Record(journal.Offer{Batch: m.Seq, Sessions: journal.IDsOf(m.IDs)})
-	case *wire.Bye:
-		m.Seq, m.Head = g.r.journalHead()
 	case *wire.Abort:
-		if g.req.check && m.Code == wire.Failed {
+		if g.req.check && m.Code == wire.Failed && !g.aborted {
 			g.r.journal.Record(journal.Refused{Reason: m.Reason}) // a dry run that is aborted by us has failed
 		}
-		g.r.journal.Record(journal.Abort{Reason: m.Reason})
 	}
-	if g.channel == nil {
-		return nil // it never came
-	}
-	if err := g.channel.Send(m, fds...); err != nil {
-		g.r.log.Warn("message not sent", "handoff", g.report.ID, "message", m.Type().String(), "error", err)
-	}
-	return nil
+	g.send(m, fds...)
 }
 
 func (r *run) journalHead() (uint64, []byte) {
@@ -499,62 +442,6 @@ func states(versions map[string][]int) (list []string) {
 	return list
 }
 
-func (g *giving) lend(l protocol.Lend) []protocol.Input {
-	if g.lender == 0 {
-		g.lender = mono.Now()
-	}
-	loans := g.r.srv.Lend(l.IDs)
-	m := &wire.Lend{Batch: l.Batch}
-	fds := make([]int, len(loans))
-	for i, loan := range loans {
-		m.IDs, m.Cookies, m.Slots = append(m.IDs, loan.ID), append(m.Cookies, loan.Cookie), append(m.Slots, int(loan.Slot))
-		fds[i] = loan.FD
-	}
-	g.r.place(journal.Lent, m.IDs)
-	answer := []protocol.Input{protocol.Lent{Batch: l.Batch, IDs: m.IDs}}
-	if len(fds) == 0 {
-		return answer
-	}
-	if err := g.channel.Send(m, fds...); err != nil {
-		g.r.log.Warn("message not sent", "handoff", g.report.ID, "message", m.Type().String(), "error", err)
-	}
-	return answer
-}
-
-func (g *giving) freeze(ids []conn.ID) []protocol.Input {
-	f := protocol.Frozen{FrozenAt: mono.Now()}
-	states, busy, failed := g.r.srv.Freeze(ids, g.versions)
-	f.Busy = busy
-	for i := range states {
-		data, err := states[i].Marshal()
-		if err != nil {
-			panic("handoff: a state of ours cannot be encoded: " + err.Error())
-		}
-		f.IDs, f.States = append(f.IDs, states[i].ID), append(f.States, data)
-	}
-	for id, err := range failed {
-		if f.Failed == nil {
-			f.Failed = map[conn.ID]string{}
-		}
-		f.Failed[id] = err.Error()
-	}
-	return []protocol.Input{f}
-}
-
-func (g *giving) letGo(ids []conn.ID) []protocol.Input {
-	var raw []cbor.RawMessage
-	for _, late := range g.r.srv.Give(ids) {
-		data, err := cbor.Marshal(late)
-		if err != nil {
-			panic("handoff: late output cannot be encoded: " + err.Error())
-		}
-		raw = append(raw, data)
-	}
-	g.report.Moved += len(ids)
-	g.r.place(journal.Given, ids)
-	return []protocol.Input{protocol.Gave{Lates: raw}}
-}
-
 // handed: the successor accepts.
 func (g *giving) handed(h protocol.Handed) {
 	g.report.Pause, g.report.Took, g.report.Stragglers = pauseOf(h.Pause), since(g.lender), g.r.srv.Len()
@@ -589,39 +476,20 @@ func (g *giving) fence(reason string) {
 	}
 }
 
-// recall takes the workspace back after the successor's death, and the sessions that were its as far as they can be proved.
-func (g *giving) recall(ids []conn.ID) {
+// acceptAgain takes the workspace back, and accepts.
+func (g *giving) acceptAgain() {
 	g.r.handed.Store(false)
-	verdicts := g.r.srv.Recall(ids)
 	if err := g.r.ws.point(g.r.number, os.Getpid()); err != nil {
 		g.r.log.Error("the workspace cannot be taken back", "error", err)
 	}
+	g.r.srv.Accept()
+}
+
+// recall takes back the sessions that were the successor's when it died, as far as they can be proved.
+func (g *giving) recall(ids []conn.ID) {
+	verdicts := g.r.srv.Recall(ids)
 	kept := g.r.recordVerdicts(journal.Recalled, verdicts, g.report.To)
 	dead := g.report.To
 	g.r.background.Go(func() { g.r.mourn(dead, verdicts) })
 	g.r.log.Error("the successor died", "handoff", g.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
-}
-
-// recordVerdicts has in the journal what became of sessions whose process, the other run, has died. It returns how many go on.
-func (r *run) recordVerdicts(how string, verdicts []conn.Verdict, other int) (kept int) {
-	proved := map[string][]conn.ID{}
-	for _, v := range verdicts {
-		if v.Kept {
-			kept++
-			proved[v.By] = append(proved[v.By], v.ID)
-			continue
-		}
-		reason := fmt.Sprintf("lost with run %d: %s", other, v.Reason)
-		r.log.Warn("session closed", "session", v.ID, "peer", v.Info.Peer, "protocol", v.Info.Protocol, "reason", reason)
-		r.journal.Record(journal.Closed{
-			Session: v.ID, Reason: reason, Read: v.Info.Read, Written: v.Info.Written,
-			Witness: &journal.Positions{Read: v.Kernel.Read, Written: v.Kernel.Written},
-		})
-		r.journal.Closed(uint64(v.ID), reason, v.Info.Read, v.Info.Written)
-	}
-	for by, ids := range proved {
-		r.journal.Record(journal.Verdict{Verdict: how, Sessions: journal.IDsOf(ids), By: by})
-		r.place(journal.Own, ids)
-	}
-	return kept
 }

@@ -52,6 +52,7 @@ type run struct {
 	control *controlServer
 
 	requests chan *request // to upgrade
+	gaveBack chan string   // why this run has given back all that it had; capacity 1
 	usr2     chan os.Signal
 	busy     atomic.Bool // an upgrade was asked for, and is not over
 	handed   atomic.Bool // our successor serves
@@ -76,7 +77,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	r := &run{cfg: cfg, requests: make(chan *request), usr2: make(chan os.Signal, 1)}
+	r := &run{cfg: cfg, requests: make(chan *request), gaveBack: make(chan string, 1), usr2: make(chan os.Signal, 1)}
 	signal.Notify(r.usr2, syscall.SIGUSR2)
 	defer signal.Stop(r.usr2)
 	// A process that outlives the one that reads its output must not die of that. (Ignore would be inherited by what it starts.)
@@ -305,6 +306,8 @@ func (r *run) serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return r.stop("asked to stop")
+		case why := <-r.gaveBack:
+			return fmt.Errorf("%w: %s", ErrGaveUp, why)
 		case <-r.usr2:
 			if !r.busy.CompareAndSwap(false, true) {
 				r.log.Warn("SIGUSR2 ignored", "error", ErrBusy)

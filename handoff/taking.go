@@ -2,57 +2,46 @@ package handoff
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"baton/conn"
 	"baton/fsm"
 	"baton/handoff/protocol"
 	"baton/handoff/wire"
-	"baton/internal/mono"
 	"baton/journal"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sys/unix"
 )
 
-// taking is a handoff from the successor's side. It lasts until the predecessor is gone.
+// taking is a handoff from the successor's side. It lasts until the predecessor is gone, or has everything back.
 type taking struct {
-	conversation
-	r       *run
+	side
 	role    role
 	peer    peer
 	peerRun int // known from WELCOME on
 
 	// These are guarded by conversation.mu.
-	began   int64 // when the handoff was asked for; monotonic ns
-	lender  int64 // when the first batch came; monotonic ns
-	report  Handoff
-	slate   *conn.Slate
-	unnamed []*conn.Listener // inherited, and not among ours: closed when the predecessor is gone
-	serving chan struct{}    // closed when we serve
-	ended   chan protocol.End
-	apart   chan struct{} // closed when the predecessor is gone
-	isApart bool
-
-	newest    *batch                  // given last
-	measuring sync.Mutex              // guards what follows
-	pauses    *hdrhistogram.Histogram // ns
+	began     int64            // when the handoff was asked for; monotonic ns
+	unnamed   []*conn.Listener // inherited, and not among ours: closed when the predecessor is gone
+	serving   chan struct{}    // closed when we serve
+	isServing bool
+	ended     chan protocol.End
+	apart     chan struct{} // closed when the predecessor is gone, or we are about to be
+	isApart   bool
 }
 
 // succeed makes this process the successor of the one at the other end of c. It returns when it serves, or cannot.
 func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 	t := &taking{
-		r: r, role: how, pauses: newHistogram(), serving: make(chan struct{}), ended: make(chan protocol.End, 1), apart: make(chan struct{}),
+		side: side{r: r, back: true, pauses: newHistogram()}, role: how,
+		serving: make(chan struct{}), ended: make(chan protocol.End, 1), apart: make(chan struct{}),
 	}
-	t.machine, t.perform, t.timeout = protocol.NewSuccessor(), t.do, func(protocol.Timer) time.Duration { return r.cfg.Timeouts.Answer }
-	t.side, t.note = journal.Successor, t.noteInput
+	t.machine, t.perform, t.timeout = protocol.NewSuccessor(protocol.DefaultOptions), t.do, t.limit
+	t.as, t.note = journal.Successor, t.noteInput
 	var err error
 	if t.peer, err = identify(c); err != nil {
 		c.Close()
@@ -79,22 +68,35 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 			t.put(protocol.PeerDied{How: fmt.Sprintf("the predecessor (pid %d) ended", t.peer.pid)})
 		}
 	}()
-	select {
-	case <-t.serving:
-		r.ready(t.predecessorRun())
-		go t.leaveWhenApart()
-		return nil
-	case end := <-t.ended:
-		t.finish()
-		if end.Result == protocol.ResultChecked {
-			return errChecked
+	stop := ctx.Done()
+	for {
+		select {
+		case <-t.serving:
+			r.ready(t.predecessorRun())
+			go t.leaveWhenApart()
+			return nil
+		case end := <-t.ended:
+			t.finish()
+			if end.Result == protocol.ResultChecked {
+				return errChecked
+			}
+			return fmt.Errorf("%w: %s", ErrGaveUp, end.Reason)
+		case <-stop:
+			stop = nil
+			t.put(protocol.Stop{})
 		}
-		return fmt.Errorf("%w: %s", ErrGaveUp, end.Reason)
-	case <-ctx.Done():
-		t.put(protocol.Stop{})
-		t.finish()
-		return fmt.Errorf("%w: asked to stop", ErrGaveUp)
 	}
+}
+
+func (t *taking) limit(timer protocol.Timer) time.Duration {
+	limits := t.r.cfg.Timeouts
+	switch timer {
+	case protocol.RetryTimer:
+		return limits.Retry
+	case protocol.ReturnTimer: // what is left of it is for those that are told to end then
+		return limits.Return * 3 / 4
+	}
+	return limits.Answer
 }
 
 func (r *run) setPredecessor(t *taking) {
@@ -123,6 +125,14 @@ func (t *taking) finish() {
 
 func (t *taking) leaveWhenApart() {
 	<-t.apart
+	select {
+	case end := <-t.ended:
+		t.r.journal.EndHandoff()
+		t.finish()
+		t.r.gaveBack <- end.Reason
+		return
+	default:
+	}
 	if len(t.unnamed) > 0 {
 		// As long as the predecessor has copies, whoever dials waits in a queue that nobody accepts from.
 		t.peer.pidfd.SetReadDeadline(time.Now().Add(t.r.cfg.Timeouts.Exit))
@@ -181,41 +191,38 @@ func (t *taking) partingLimit() time.Duration {
 
 // do performs what the machine says.
 func (t *taking) do(out protocol.Output) []protocol.Input {
-	srv := t.r.srv
+	if answers, done := t.act(out); done {
+		return answers
+	}
 	switch out := out.(type) {
 	case protocol.Greeting:
-		return t.send(t.hello())
+		t.send(t.hello())
 	case protocol.Send:
-		return t.send(out.Message)
-	case protocol.Move:
-		return t.r.move(out)
+		if done, ok := out.Message.(*wire.Done); ok {
+			t.recordDone(done)
+		}
+		t.send(out.Message)
 	case protocol.Adopt:
 		return t.adopt(out.Welcome)
-	case protocol.Borrow:
-		return t.borrow(out.Lend)
-	case protocol.Take:
-		return t.take(out.Offer)
-	case protocol.Own:
-		t.own(out)
-	case protocol.Drop:
-		srv.Drop(out.IDs)
-		t.r.drop(out.IDs)
 	case protocol.Rescue:
 		t.rescue(out.IDs)
+	case protocol.Recall:
+		t.recall(out.IDs)
 	case protocol.Promote:
 		return t.promote()
 	case protocol.Accept:
-		srv.Accept()
+		t.r.srv.Accept()
 		t.nowServing()
 	case protocol.GoRound:
 		go t.goRound(out.N)
 	case protocol.Parted:
 		t.parted()
-	case protocol.Report:
-		t.r.log.Warn("handoff", "handoff", t.report.ID, "what", out.Text)
 	case protocol.End:
 		t.over = true
 		t.ended <- out
+		if out.Result == protocol.ResultReturned {
+			t.gaveBack(out)
+		}
 	default:
 		panic(fmt.Sprintf("handoff: successor cannot do %T", out))
 	}
@@ -224,9 +231,17 @@ func (t *taking) do(out protocol.Output) []protocol.Input {
 
 // noteInput has in the journal what is not told by what follows from it.
 func (t *taking) noteInput(in protocol.Input) {
-	if died, ok := in.(protocol.PeerDied); ok {
-		t.r.journal.Record(journal.PeerDied{Run: t.peerRun, PID: t.peer.pid, How: died.How})
+	switch in := in.(type) {
+	case protocol.PeerDied:
+		t.r.journal.Record(journal.PeerDied{Run: t.peerRun, PID: t.peer.pid, How: in.How})
 		go t.r.ws.sweep()
+	case protocol.Received:
+		switch m := in.Message.(type) {
+		case *wire.Take:
+			t.r.journal.Record(takeEvent(m.Seq, len(m.IDs), m.Refused, true))
+		case *wire.Abort:
+			t.turned = true
+		}
 	}
 	t.r.noteBye(in)
 }
@@ -256,21 +271,6 @@ func openFiles() uint64 {
 	return uint64(len(entries))
 }
 
-func (t *taking) send(m wire.Message) []protocol.Input {
-	switch m := m.(type) {
-	case *wire.Bye:
-		m.Seq, m.Head = t.r.journalHead()
-	case *wire.Abort:
-		t.r.journal.Record(journal.Abort{Reason: m.Reason})
-	case *wire.Done:
-		t.recordDone(m)
-	}
-	if err := t.channel.Send(m); err != nil {
-		t.r.log.Warn("message not sent", "handoff", t.report.ID, "message", m.Type().String(), "error", err)
-	}
-	return nil
-}
-
 // adopt takes over the listeners that came with WELCOME, and opens those that are new.
 func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
 	fds := t.received
@@ -278,7 +278,7 @@ func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
 	t.r.mu.Lock() // status reads it
 	t.peerRun = w.Run
 	t.r.mu.Unlock()
-	t.began = w.Began
+	t.began, t.versions = w.Began, w.States
 	t.report = Handoff{
 		ID: w.Handoff, From: w.Run, To: t.r.number, PID: os.Getpid(), Version: t.r.build.version,
 	}
@@ -346,111 +346,6 @@ func (t *taking) open(url string, check bool) error {
 	return nil
 }
 
-func (t *taking) borrow(m *wire.Lend) []protocol.Input {
-	if t.lender == 0 {
-		t.lender = mono.Now()
-	}
-	fds := t.received
-	t.received = nil
-	loans := make([]conn.Loan, len(fds))
-	for i, fd := range fds {
-		loans[i] = conn.Loan{ID: m.IDs[i], Cookie: m.Cookies[i], FD: fd, Slot: int32(m.Slots[i])}
-	}
-	if err := t.r.srv.Borrow(loans); err != nil {
-		return []protocol.Input{protocol.NotBorrowed{Reason: err.Error()}}
-	}
-	return []protocol.Input{protocol.Borrowed{}}
-}
-
-// take checks and loads states. A session that cannot be taken is refused by itself.
-func (t *taking) take(o *wire.Offer) []protocol.Input {
-	took := protocol.Took{IDs: make([]conn.ID, 0, len(o.IDs))}
-	states := make([]conn.State, len(o.IDs))
-	for i, id := range o.IDs {
-		err := states[i].Unmarshal(o.States[i])
-		if err == nil && states[i].ID != id {
-			err = fmt.Errorf("the state is of session %v", states[i].ID)
-		}
-		if err == nil {
-			err = t.r.srv.Take(&states[i])
-		}
-		if err != nil {
-			took.Refused = append(took.Refused, wire.Refusal{ID: id, Reason: err.Error()})
-			continue
-		}
-		took.IDs = append(took.IDs, id)
-	}
-	for i := range states {
-		t.r.adopt(&states[i])
-	}
-	t.r.journal.Record(takeEvent(o.Seq, len(took.IDs), took.Refused))
-	return []protocol.Input{took}
-}
-
-// adopt notes a session that has come.
-func (r *run) adopt(s *conn.State) {
-	r.journal.Opened(journal.Session{
-		ID: journal.ID(s.ID), Place: journal.Taken, Peer: s.Peer, Protocol: s.Protocol, Opened: time.Unix(0, s.Opened), Read: s.Read, Written: s.Written,
-	})
-}
-
-// drop notes sessions that did not come after all.
-func (r *run) drop(ids []conn.ID) {
-	for _, id := range ids {
-		r.journal.Closed(uint64(id), "stayed with the predecessor, or ended there", 0, 0)
-	}
-}
-
-func takeEvent(seq, count int, refused []wire.Refusal) journal.Take {
-	e := journal.Take{Batch: seq, Count: count}
-	for _, r := range refused {
-		e.Refused = append(e.Refused, journal.Refusal{Sessions: journal.IDsOf([]conn.ID{r.ID}), Reason: r.Reason})
-	}
-	return e
-}
-
-// own serves sessions from now on, and measures how long they stood still.
-func (t *taking) own(o protocol.Own) {
-	lates := make([]conn.Late, len(o.Give.Lates))
-	var unreadable error
-	for i, raw := range o.Give.Lates {
-		unreadable = errors.Join(unreadable, cbor.Unmarshal(raw, &lates[i]))
-	}
-	b := &batch{seq: o.Give.Seq, frozenAt: o.FrozenAt, of: len(o.Give.IDs), full: make(chan struct{})}
-	t.newest = b
-	t.report.Moved += t.r.srv.Own(o.Give.IDs, lates, func(at int64) { t.resumed(b, at) })
-	t.r.place(journal.Own, o.Give.IDs)
-	if unreadable != nil { // bytes are missing from one of these streams, and nobody can tell from which
-		for _, id := range o.Give.IDs {
-			if c := t.r.srv.Get(id); c != nil {
-				c.Close(fmt.Errorf("what was written to it during the handoff cannot be read: %w", unreadable))
-			}
-		}
-	}
-}
-
-// A batch is sessions that were given together, on their way to their first turn here.
-type batch struct {
-	seq      int
-	frozenAt int64 // monotonic ns
-	of       int   // sessions
-	pauses   []int64
-	full     chan struct{} // closed when all have had their turn
-}
-
-// resumed is called by the sessions' loops.
-func (t *taking) resumed(b *batch, at int64) {
-	t.measuring.Lock()
-	defer t.measuring.Unlock()
-	pause := at - b.frozenAt
-	b.pauses = append(b.pauses, pause)
-	t.pauses.RecordValue(min(pause, t.pauses.HighestTrackableValue()))
-	if len(b.pauses) == b.of {
-		close(b.full)
-		t.r.journal.Record(journal.Give{Batch: b.seq, Count: len(b.pauses), Pause: journalPause(summaryOf(b.pauses))})
-	}
-}
-
 // rescue keeps what the predecessor had lent and not given when it died, as far as it can be proved.
 func (t *taking) rescue(ids []conn.ID) {
 	verdicts := t.r.srv.Rescue(ids)
@@ -466,13 +361,30 @@ func (t *taking) rescue(ids []conn.ID) {
 	t.r.log.Error("the predecessor died", "handoff", t.report.ID, "rescued", kept, "lost", len(verdicts)-kept)
 }
 
+// recall takes back what the predecessor had been given back when it died.
+func (t *taking) recall(ids []conn.ID) {
+	verdicts := t.r.srv.Recall(ids)
+	kept := t.r.recordVerdicts(journal.Recalled, verdicts, t.peerRun)
+	go t.r.mourn(t.peerRun, verdicts)
+	t.r.log.Error("the predecessor died", "handoff", t.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
+}
+
+// gaveBack: the predecessor has everything again, and this process exits.
+func (t *taking) gaveBack(end protocol.End) {
+	t.report.Result, t.report.Reason = end.Result, end.Reason
+	t.r.setLast(t.report)
+	t.r.handed.Store(true)
+	t.isApart = true
+	close(t.apart)
+}
+
 // promote makes this process the one that is found in the workspace.
 func (t *taking) promote() []protocol.Input {
 	t.waitResumed()
 	if err := t.r.ws.point(t.r.number, os.Getpid()); err != nil {
 		t.r.log.Error("this run serves, and the workspace does not show it", "error", err)
 	}
-	if t.role == roleChild {
+	if t.role == roleChild && !t.isServing {
 		adoptStderr()
 	}
 	t.measuring.Lock()
@@ -480,20 +392,12 @@ func (t *taking) promote() []protocol.Input {
 	return []protocol.Input{protocol.Promoted{Pause: summary(t.pauses)}}
 }
 
-// waitResumed waits, within reason, until the sessions given last have had their first turn, so that their pauses are known.
-func (t *taking) waitResumed() {
-	if t.newest == nil {
+// recordDone: we are about to tell the predecessor that we accept, or that it has everything back.
+func (t *taking) recordDone(m *wire.Done) {
+	if t.turned {
+		t.r.journal.Record(journal.Returned{Moved: m.Moved})
 		return
 	}
-	select {
-	case <-t.newest.full:
-	case <-time.After(t.r.cfg.Timeouts.Answer / 4):
-		t.r.log.Warn("a loop is slow, and the longest pauses are not known yet", "handoff", t.report.ID)
-	}
-}
-
-// recordDone: we are about to tell the predecessor that we accept.
-func (t *taking) recordDone(m *wire.Done) {
 	t.report.Result, t.report.Stragglers, t.report.Pause = protocol.ResultDone, m.Stragglers, pauseOf(m.Pause)
 	t.report.Total = since(t.began)
 	if t.lender != 0 {
@@ -506,6 +410,10 @@ func (t *taking) recordDone(m *wire.Done) {
 }
 
 func (t *taking) nowServing() {
+	if t.isServing { // it has served before, and was about to give back
+		return
+	}
+	t.isServing = true
 	close(t.serving)
 }
 

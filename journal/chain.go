@@ -88,7 +88,7 @@ var kinds = func() map[string]Data {
 	for _, d := range []Data{
 		Started{}, Move{}, Listener{}, Sealed{},
 		Handoff{}, Hello{}, Welcome{}, Lend{}, Offer{}, Take{}, Give{}, Done{}, Bye{},
-		Refused{}, Abort{}, Fence{}, PeerDied{}, Unsealed{}, Verdict{}, Closed{},
+		Refused{}, Abort{}, Returned{}, Fence{}, PeerDied{}, Unsealed{}, Verdict{}, Closed{},
 		Gap{}, Withdrawn{}, Aside{},
 	} {
 		m[d.Kind()] = d

@@ -82,20 +82,23 @@ type (
 	}
 	// Offer is one batch of sessions that is frozen and whose states are sent.
 	Offer struct {
-		Batch    int `json:"batch"`
-		Sessions IDs `json:"sessions"`
+		Batch    int  `json:"batch"`
+		Sessions IDs  `json:"sessions"`
+		Back     bool `json:"back,omitempty"` // on the way back, from the successor
 	}
 	// Take is the receiver's answer.
 	Take struct {
 		Batch   int       `json:"batch"`
 		Count   int       `json:"count"`
 		Refused []Refusal `json:"refused,omitempty"`
+		Back    bool      `json:"back,omitempty"`
 	}
 	// Give is the moment from which the receiver serves.
 	Give struct {
 		Batch int    `json:"batch"`
 		Count int    `json:"count"`
 		Pause *Pause `json:"pause_us,omitempty"` // as the receiver measured it; nil on the giver's side
+		Back  bool   `json:"back,omitempty"`
 	}
 	// Done is the end of the batches.
 	Done struct {
@@ -121,6 +124,10 @@ type (
 	// Abort ends a handoff; both sides go where rule 5 says.
 	Abort struct {
 		Reason string `json:"reason"`
+	}
+	// Returned says that a successor has given back what it had.
+	Returned struct {
+		Moved int `json:"moved"` // sessions
 	}
 	// Fence is a peer that is about to be killed, so that it cannot touch a socket again.
 	Fence struct {
@@ -219,6 +226,7 @@ func (Done) Kind() string      { return "done" }
 func (Bye) Kind() string       { return "bye" }
 func (Refused) Kind() string   { return "refused" }
 func (Abort) Kind() string     { return "abort" }
+func (Returned) Kind() string  { return "returned" }
 func (Fence) Kind() string     { return "fence" }
 func (PeerDied) Kind() string  { return "peer_died" }
 func (Unsealed) Kind() string  { return "unsealed" }

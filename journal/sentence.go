@@ -27,16 +27,28 @@ func sentence(d Data, role string) string {
 	case Lend:
 		return "lends copies of " + plural(len(d.Sessions), "socket", "sockets") + " ahead"
 	case Offer:
-		return batchSentence(d.Batch, giver, "freezes and offers", "is offered", len(d.Sessions))
+		return batchSentence(d.Batch, giver != d.Back, "freezes and offers", "is offered", len(d.Sessions)) + wayBack(d.Back)
 	case Take:
-		return batchSentence(d.Batch, !giver, "takes", "hears that the successor takes", d.Count) + refusals(d.Refused)
+		receiver := "successor"
+		if d.Back {
+			receiver = "predecessor"
+		}
+		return batchSentence(d.Batch, giver == d.Back, "takes", "hears that the "+receiver+" takes", d.Count) + wayBack(d.Back) + refusals(d.Refused)
 	case Give:
-		return batchSentence(d.Batch, giver, "gives", "serves", d.Count) + paused("; ", d.Pause)
+		return batchSentence(d.Batch, giver != d.Back, "gives", "serves", d.Count) + wayBack(d.Back) + paused("; ", d.Pause)
 	case Done:
 		return fmt.Sprintf("DONE: %s moved, %s, in %s (%s in all)", count(d.Moved), plural(d.Stragglers, "straggler", "stragglers"),
 			millis(d.TookMS), millis(d.TotalMS)) + paused("; ", d.Pause)
 	}
 	return troubleSentence(d)
+}
+
+// wayBack tells a batch that goes back from one that comes.
+func wayBack(back bool) string {
+	if back {
+		return " back"
+	}
+	return ""
 }
 
 // troubleSentence is sentence for what does not go well.
@@ -46,6 +58,8 @@ func troubleSentence(d Data) string {
 		return "refuses: " + d.Reason
 	case Abort:
 		return "ABORT: " + d.Reason
+	case Returned:
+		return "everything is back: " + plural(d.Moved, "session", "sessions")
 	case Fence:
 		return fmt.Sprintf("fences pid %d", d.PID)
 	case PeerDied:

@@ -40,7 +40,7 @@ func (b blow) String() string { return fmt.Sprintf("%s/%s/%d/%s", b.role, b.name
 
 // shy is for steps that clients lead to, at any time: such a handoff may do without.
 func (p passing) shy() bool {
-	for _, word := range []string{"opened", "ended", "closed", "drop", "release", "retry"} {
+	for _, word := range []string{"opened", "ended", "closed", "drop", "release", "retry", "broken"} {
 		if strings.Contains(p.name, word) {
 			return true
 		}
@@ -215,8 +215,9 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 		giver = s.pid()
 		up := s.launch(s.command(programs.server, "-w", s.dir, "-upgrade"))
 		waitFor(t, patience, "the step", func() bool {
+			over := up.hasEnded(0) && len(processesOf(s.base)) == 1
 			victim = fired(file)
-			return victim != 0 || up.hasEnded(0) && len(processesOf(s.base)) == 1
+			return victim != 0 || over
 		})
 		switch {
 		case victim == 0:

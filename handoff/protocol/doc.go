@@ -16,7 +16,8 @@
 //	BYE       copies are dropped        →
 //	                     ←  BYE
 //
-// CLOSED goes either way for sessions that end meanwhile, ABORT for a handoff that does. docs/protocol.md says more, and testdata has
+// CLOSED goes either way for sessions that end meanwhile, ABORT for a handoff that does. After an ABORT, LEND, OFFER, TAKE and GIVE go the
+// other way, until DONE has: a successor that lives gives back what it has. docs/protocol.md says more, and testdata has
 // transcripts of what both machines do and say.
 //
 // # Driving a machine

@@ -134,7 +134,7 @@ func TestLastMoveIsNotRefused(t *testing.T) {
 func TestProgrammingErrors(t *testing.T) {
 	for name, step := range map[string]func(){
 		"predecessor": func() { NewPredecessor(DefaultOptions).Step(Adopted{}) },
-		"successor":   func() { NewSuccessor().Step(Frozen{}) },
+		"successor":   func() { NewSuccessor(DefaultOptions).Step(Greeted{}) },
 	} {
 		func() {
 			defer func() {

@@ -13,8 +13,9 @@ var DefaultOptions = Options{LendBatch: wire.MaxFDs, OfferBatch: 64, MaxOffers: 
 //
 //	greeting → agreeing
 //	    └→ moving → finishing → draining → parting → ending → over      all goes well
-//	any but the last two → aborting ──────────────→ ending → over       nothing was the successor's yet
-//	moving … draining    → fencing ───────────────→ ending → over       something was
+//	any but the last two → aborting ──────────────→ ending → over       nothing is the successor's
+//	moving … parting     → returning → aborting                         something is, and it gives it back
+//	moving … returning   → fencing ───────────────→ ending → over       or cannot
 //	any but the last two, when the successor has died → ending → over
 type step string
 
@@ -25,6 +26,7 @@ const (
 	finishing step = "finishing" // we do not accept any more; DONE waits for an answer
 	draining  step = "draining"  // the successor serves; stragglers follow; copies are kept
 	parting   step = "parting"   // BYE was said, and waits for an answer
+	returning step = "returning" // the successor gives back what it has
 	aborting  step = "aborting"  // we serve everything again; the successor is about to exit
 	fencing   step = "fencing"   // the successor is being ended, since something was its
 	ending    step = "ending"    // the last move of our process's state is being made
@@ -36,34 +38,23 @@ const (
 //
 // Whatever happens, it comes to an End: with ResultDone, after which the process has nothing left to serve and exits; or with any other
 // result, after which it serves. Until it has let go of the first session, or said DONE, everything that goes wrong leads back to serving
-// all it had. After that, what was the successor's is only touched again when the successor has certainly ended.
+// all it had. After that, what was the successor's is its own again when the successor has given it back, or has certainly ended.
 //
 // For a session it goes through Intend, Lend, Freeze, then LetGo or Thaw. A socket that was lent has a copy here, also when its session
-// has ended or was given, until Release, Unlend or Recall names it: each copy is named once, at the latest before End.
+// has ended or was given, until Release, Unlend or Recall names it: each copy is named once, at the latest before End. A session that
+// comes back goes through Borrow, if it was accepted there, then Take and Own, and counts as lent from there.
 type Predecessor struct {
+	machine
 	opt     Options
 	step    step
-	out     []Output
-	then    func() // continues when the question that is open has been answered with yes; nil = none is open
 	check   bool
 	stopped bool // the process is asked to end
 
 	accepting bool
 	theirs    bool // the successor may be serving something: a session, or, since DONE was said, the listeners
 
-	sessions register
-	queue    []ID       // not lent yet, and not in the journal as about to be
-	intents  []intent   // being journaled
-	batch    int        // number of the newest of them
-	resting  []ID       // at home, to be offered next
-	busy     []ID       // at home, to be tried again when the timer runs out
-	late     []ID       // at home, tried too often: stragglers
-	tries    map[ID]int // how often a session was tried in vain
-	dead     []ID       // ended after they were lent; their sockets may still be on their way
-	offers   []offer    // unanswered, the oldest first
-	seq      int
-	giving   wire.Give // while LetGo is being answered
-	moved    int
+	giver    giver    // on the way there
+	receiver receiver // on the way back
 
 	missed     int  // beats asked for and not answered
 	beat       int  // number of the newest of them
@@ -77,33 +68,27 @@ type Predecessor struct {
 	died   bool   // the successor has certainly ended
 	how    string // it has
 
-	result Result // of the way back, with its reason
-	reason string
-	silent bool // the successor has not said why: its end will tell more
-}
-
-// An intent to lend sessions, on its way into the journal.
-type intent struct {
-	batch int
-	ids   []ID
-}
-
-// An offer that waits for its TAKE.
-type offer struct {
-	seq int
-	ids []ID
+	result     Result // of the way back, with its reason
+	reason     string
+	silent     bool // the successor has not said why: its end will tell more
+	distrusted bool // it does not keep to the rules, or is silent
+	heard      bool // its ABORT: from there it accepts no more, and gives back
+	returned   bool // all of it
 }
 
 // NewPredecessor makes a machine that waits for Begin.
 func NewPredecessor(opt Options) *Predecessor {
-	return &Predecessor{opt: opt, accepting: true, sessions: register{where: map[ID]whereabouts{}}, tries: map[ID]int{}}
+	p := &Predecessor{opt: opt, accepting: true}
+	p.giver, p.receiver = newGiver(&p.machine, opt, "successor"), newReceiver(&p.machine)
+	p.giver.intend = true
+	return p
 }
 
 // Step tells the machine what has happened and returns what to do, in this order. See the package comment for what it relies on.
 func (p *Predecessor) Step(in Input) []Output {
 	p.out = nil
 	switch in := in.(type) {
-	case Moved, NotAccepting:
+	case Moved, NotAccepting, Borrowed:
 		p.answered()
 		return p.out
 	case MoveRefused:
@@ -130,11 +115,18 @@ func (p *Predecessor) Step(in Input) []Output {
 	case NotJournaled:
 		p.notJournaled(in)
 	case Lent:
-		p.lent(in.IDs)
+		p.giver.lent(in.IDs)
+		p.pump()
 	case Frozen:
-		p.frozen(in)
+		p.giver.frozen(in)
+		p.pump()
 	case Gave:
-		p.gave(in)
+		p.giver.gave(in)
+		p.pump()
+	case NotBorrowed:
+		p.notBorrowed(in)
+	case Took:
+		p.receiver.took(in)
 	case Ended:
 		p.ended(in.IDs)
 	case Expired:
@@ -153,23 +145,6 @@ func (p *Predecessor) Step(in Input) []Output {
 	return p.out
 }
 
-func (p *Predecessor) do(o ...Output) { p.out = append(p.out, o...) }
-
-func (p *Predecessor) say(m wire.Message) { p.do(Send{m}) }
-
-// ask asks a question and says what to do when the answer is yes. It has to be the last thing done in a step.
-func (p *Predecessor) ask(question Output, then func()) {
-	p.then = then
-	p.do(question)
-}
-
-func (p *Predecessor) answered() {
-	if then := p.then; then != nil {
-		p.then = nil
-		then()
-	}
-}
-
 func (p *Predecessor) moveRefused(reason string) {
 	if p.step == ending { // the way out is not to be closed by anybody
 		p.do(Report{"going on, though the state could not be changed: " + reason})
@@ -182,7 +157,6 @@ func (p *Predecessor) moveRefused(reason string) {
 
 // received: what does not fit ends the handoff, but for answers to what was said before it ended.
 func (p *Predecessor) received(m wire.Message) {
-	back := p.step == aborting || p.step == fencing
 	switch m := m.(type) {
 	case *wire.Closed:
 		p.closedThere(m.IDs)
@@ -191,10 +165,13 @@ func (p *Predecessor) received(m wire.Message) {
 	case *wire.Hello:
 		p.hello(m)
 	default:
-		if back || p.died { // the dead are only asked what they ended, and why
-			return
+		switch {
+		case p.step == returning, p.step == fencing:
+			p.comesBack(m)
+		case p.step == aborting, p.died: // the dead are only asked what they ended, gave back, and why
+		default:
+			p.goOn(m)
 		}
-		p.goOn(m)
 	}
 }
 
@@ -220,5 +197,5 @@ func (p *Predecessor) goOn(m wire.Message) {
 			return
 		}
 	}
-	p.abort(fmt.Sprintf("the successor said %v while %s", m.Type(), p.step))
+	p.distrust(fmt.Sprintf("the successor said %v while %s", m.Type(), p.step))
 }

@@ -11,14 +11,14 @@ import (
 // the sockets stay, beats are asked for.
 
 func (p *Predecessor) done(m *wire.Done) {
-	if m.Moved != p.moved {
-		p.do(Report{fmt.Sprintf("%d sessions were given, the successor says %d", p.moved, m.Moved)})
+	if m.Moved != p.giver.moved {
+		p.do(Report{fmt.Sprintf("%d sessions were given, the successor says %d", p.giver.moved, m.Moved)})
 	}
 	p.step = draining
-	p.release(p.dead) // all that was on its way has arrived
-	p.dead = nil
+	p.release(p.giver.dead) // all that was on its way has arrived
+	p.giver.dead = nil
 	p.do(SetTimer{ProbationTimer}, SetTimer{BeatTimer}, SetTimer{DrainTimer}, Handed{m.Pause})
-	p.resting, p.late = append(p.resting, p.late...), nil
+	p.giver.patient, p.giver.resting, p.giver.late = true, append(p.giver.resting, p.giver.late...), nil
 	if p.stopped {
 		p.hurry()
 		return
@@ -34,9 +34,11 @@ func (p *Predecessor) release(copies []ID) {
 
 func (p *Predecessor) askBeat() {
 	switch {
-	case p.step != draining:
+	case p.step != draining && p.step != returning:
+	case p.missed >= 2 && p.step == returning:
+		p.giveUpOn("it missed two beats")
 	case p.missed >= 2:
-		p.abort("the successor missed two beats")
+		p.distrust("the successor missed two beats")
 	default:
 		p.missed++
 		p.beat++
@@ -46,27 +48,18 @@ func (p *Predecessor) askBeat() {
 
 // hurry: stragglers have had their time. Those that come to rest before they end still move.
 func (p *Predecessor) hurry() {
-	if left := p.left(); len(left) > 0 {
+	if left := p.giver.left(); len(left) > 0 {
 		p.hurried = true
-		p.finishThese(slices.DeleteFunc(left, func(id ID) bool { return p.sessions.where[id] == offered })) // frozen: see stayed
+		p.giver.finish(slices.DeleteFunc(left, func(id ID) bool { return p.giver.sessions.where[id] == offered })) // frozen: see taken
 		p.do(SetTimer{FinishTimer})
 	}
 	p.pump()
 }
 
-func (p *Predecessor) finishThese(ids []ID) {
-	if len(ids) > 0 {
-		p.do(Finish{ids})
-	}
-}
-
-// left are the sessions that are still ours.
-func (p *Predecessor) left() []ID { return p.sessions.at(queued, atHome, offered) }
-
 // abandon: stragglers did not even end. Nothing is gained by waiting for a handler that never returns.
 func (p *Predecessor) abandon() {
-	if left := p.left(); p.step == draining && len(left) > 0 {
-		p.abandoned = true
+	if left := p.giver.left(); p.step == draining && len(left) > 0 {
+		p.abandoned, p.giver.closed = true, true
 		p.do(Report{fmt.Sprintf("%d sessions did not end in time, and end with this process: %v", len(left), left)})
 		p.pump()
 	}
@@ -74,15 +67,15 @@ func (p *Predecessor) abandon() {
 
 // leave ends our part once nothing is left to do.
 func (p *Predecessor) leave() {
-	left := p.sessions.count[queued] + p.sessions.count[atHome]
+	left := p.giver.sessions.count[queued] + p.giver.sessions.count[atHome]
 	switch {
-	case p.sessions.count[offered] > 0, left > 0 && !p.abandoned:
+	case p.giver.sessions.count[offered] > 0, left > 0 && !p.abandoned:
 	case p.askedToGo:
 		p.say(&wire.Bye{})
 		p.depart("the successor said BYE")
 	case p.waitedLong || p.stopped:
 		p.step = parting
-		p.forgetPlans()
+		p.giver.forgetPlans()
 		p.do(Send{&wire.Bye{}}, SetTimer{AnswerTimer})
 	}
 }
@@ -99,8 +92,8 @@ func (p *Predecessor) bye() {
 
 func (p *Predecessor) depart(why string) {
 	p.step = ending
-	p.forgetPlans()
-	p.release(p.sessions.at(given))
+	p.giver.forgetPlans()
+	p.release(p.giver.sessions.at(given))
 	p.ask(Move{To: Exited, Why: why}, func() { p.end(ResultDone, why) })
 }
 
@@ -111,44 +104,36 @@ func (p *Predecessor) end(r Result, why string) {
 
 // ended: sessions of ours have ended. Where the successor has a copy of the socket it is told, for that alone keeps it open.
 func (p *Predecessor) ended(ids []ID) {
-	var lent []ID
-	for _, id := range ids {
-		switch p.sessions.where[id] {
-		case atHome:
-			lent = append(lent, id)
-		case queued: // nobody else knows it; Lend will leave it out
-		default:
-			continue
-		}
-		p.sessions.put(unknown, id)
-		delete(p.tries, id)
-	}
-	gone := func(id ID) bool { return p.sessions.where[id] == unknown }
-	p.resting, p.busy, p.late = slices.DeleteFunc(p.resting, gone), slices.DeleteFunc(p.busy, gone), slices.DeleteFunc(p.late, gone)
+	lent := p.giver.ended(ids)
 	switch {
 	case len(lent) == 0:
 	case p.step == moving || p.step == finishing:
 		p.say(&wire.Closed{IDs: lent})
-		p.dead = append(p.dead, lent...)
+		p.giver.dead = append(p.giver.dead, lent...)
 	case p.step == draining:
 		p.say(&wire.Closed{IDs: lent})
 		p.release(lent)
 	case p.step == parting: // the successor has dropped its copies, at BYE
 		p.release(lent)
-	default: // they may still be on their way, and nothing can be said any more
-		p.dead = append(p.dead, lent...)
+	default: // they may still be on their way, and the successor is about to end
+		p.giver.dead = append(p.giver.dead, lent...)
 	}
 	p.pump()
 }
 
-// closedThere: sessions given have ended; our copies of their sockets only keep them from closing.
+// closedThere: sessions that are the successor's have ended; our copies of their sockets only keep them from closing.
 func (p *Predecessor) closedThere(ids []ID) {
-	var copies []ID
+	var copies, lent []ID
 	for _, id := range ids {
-		if p.sessions.where[id] == given {
-			p.sessions.put(unknown, id)
+		switch {
+		case p.giver.sessions.where[id] != given:
+			lent = append(lent, id)
+		case p.receiver.where[id] != taken: // else it is frozen there, and cannot have ended
+			p.giver.sessions.put(unknown, id)
 			copies = append(copies, id)
 		}
 	}
+	p.receiver.put(nothing, copies)
 	p.release(copies)
+	p.receiver.closedThere(lent)
 }

@@ -16,7 +16,7 @@ func (p *Predecessor) expired(t Timer) {
 			p.abort("the handoff took too long")
 		}
 	case RetryTimer:
-		p.resting, p.busy = append(p.resting, p.busy...), nil
+		p.giver.tryAgain()
 		p.pump()
 	case DrainTimer:
 		if p.step == draining {
@@ -29,6 +29,10 @@ func (p *Predecessor) expired(t Timer) {
 		p.pump()
 	case BeatTimer:
 		p.askBeat()
+	case ReturnTimer:
+		if p.step == returning {
+			p.giveUpOn("it did not give everything back in time")
+		}
 	case ExitTimer:
 		if (p.step == aborting || p.step == fencing) && !p.died {
 			p.do(Fence{p.reason})
@@ -38,8 +42,8 @@ func (p *Predecessor) expired(t Timer) {
 
 func (p *Predecessor) unanswered() {
 	switch {
-	case p.step == agreeing, p.step == finishing, (p.step == moving || p.step == draining) && len(p.offers) > 0:
-		p.abort("the successor did not answer in time while " + string(p.step))
+	case p.step == agreeing, p.step == finishing, (p.step == moving || p.step == draining) && len(p.giver.offers) > 0:
+		p.distrust("the successor did not answer in time while " + string(p.step))
 	case p.step == parting:
 		p.do(Report{"the successor did not answer BYE in time"})
 		p.depart("probation is over")

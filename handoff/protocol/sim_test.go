@@ -38,9 +38,15 @@ func TestEverythingThatMayHappen(t *testing.T) {
 		} else {
 			ends["predecessor died"]++
 		}
+		if w.s.end != nil && w.s.end.Result == ResultReturned {
+			ends[string(ResultReturned)]++
+		}
+		if w.s.parted && w.sm.gaveBack {
+			ends["predecessor died, and had everything back"]++
+		}
 	})
 	t.Log(ends)
-	for _, r := range []Result{ResultDone, ResultChecked, ResultRolledBack, ResultRecalled} {
+	for _, r := range []Result{ResultDone, ResultChecked, ResultRolledBack, ResultRecalled, ResultReturned} {
 		if !t.Failed() && ends[string(r)] == 0 {
 			t.Errorf("nothing ended as %q: the simulation does not get there any more", r)
 		}
@@ -90,10 +96,10 @@ func (w *simulation) choices() []event {
 			add(fmt.Sprintf("%d ends", n), func() { w.endSession(s) })
 			add(fmt.Sprintf("%d is served", n), func() { w.serve(s) })
 		}
-		if s.p == ours && w.p.alive {
+		if s.p == ours && w.p.alive || s.s == owned && w.s.alive {
 			add(fmt.Sprintf("%d is busy: %v", n, !s.busy), func() { s.busy = !s.busy })
 		}
-		if s.p == frozen && w.p.alive && !w.p.stopped {
+		if s.p == frozen && w.p.alive && !w.p.stopped || s.s == sFrozen && w.s.alive && !w.s.stopped {
 			add(fmt.Sprintf("%d is written to", n), func() { w.push(s) })
 		}
 	}
@@ -142,7 +148,7 @@ func (w *simulation) faults() (list []event) {
 		}
 		add(x.name+" is stopped", func() { x.stopped = true })
 		add(x.name+" is asked to stop", func() { x.asked = true; w.put(x, Stop{}) })
-		for _, timer := range []Timer{HelloTimer, BeatTimer, AnswerTimer, TotalTimer, DrainTimer, FinishTimer, ExitTimer} {
+		for _, timer := range []Timer{HelloTimer, BeatTimer, AnswerTimer, TotalTimer, DrainTimer, FinishTimer, ReturnTimer, ExitTimer} {
 			if x.timers[timer] {
 				add(fmt.Sprintf("timer %s of %s", timer, x.name), func() { w.fire(x, timer) })
 			}
@@ -164,11 +170,12 @@ func (w *simulation) faults() (list []event) {
 	add("S is unfit", func() { w.unfit = true })
 	add("S cannot adopt", func() { w.noAdopt = true })
 	add("S cannot borrow", func() { w.noBorrow = true })
+	add("P cannot borrow", func() { w.noRoom = true })
 	for _, s := range w.live() {
 		n := s.id.N()
 		add(fmt.Sprintf("S refuses %d", n), func() { w.refuse[s.id] = true })
 		add(fmt.Sprintf("%d cannot be saved", n), func() { w.unsavable[s.id] = true })
-		if s.p == ours || s.p == frozen {
+		if s.p == ours || s.p == frozen || s.s == owned {
 			add(fmt.Sprintf("%d never comes to rest", n), func() { s.stuck = true })
 		}
 	}
@@ -220,7 +227,7 @@ func (w *simulation) nothingWentWrong() {
 }
 
 // clock is the order in which comeToAnEnd has timers run out: the short ones first, but each in its turn.
-var clock = []Timer{RetryTimer, BeatTimer, ProbationTimer, FinishTimer, ExitTimer, AnswerTimer, DrainTimer, HelloTimer, TotalTimer}
+var clock = []Timer{RetryTimer, BeatTimer, ProbationTimer, FinishTimer, ReturnTimer, ExitTimer, AnswerTimer, DrainTimer, HelloTimer, TotalTimer}
 
 // passTime fires the next timer that is set. It reports whether there was one.
 func (w *simulation) passTime() bool {

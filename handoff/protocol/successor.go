@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"fmt"
-	"slices"
 
 	"baton/handoff/wire"
 )
@@ -10,68 +9,62 @@ import (
 // stage is how far the successor is.
 //
 //	hailing → adopting → receiving → promoting → serving → apart
-//	   └─────────┴────────────┴──────────┴→ leaving                 the handoff was ended
-//	                          └→ promoting → apart                  the predecessor died
+//	   └─────────┴→ leaving    └──────────┴──────────┴→ returning → leaving     the handoff was ended
+//	                           └→ promoting → apart ←───────┘                   the predecessor died
 type stage string
 
 const (
-	hailing   stage = "hailing"   // HELLO was said
-	adopting  stage = "adopting"  // listeners are being taken over
-	receiving stage = "receiving" // sessions are arriving
-	promoting stage = "promoting" // the predecessor does not accept any more; we are about to
-	serving   stage = "serving"   // we serve; the predecessor keeps copies and stragglers
-	apart     stage = "apart"     // the predecessor is gone
-	leaving   stage = "leaving"   // we end
+	hailing    stage = "hailing"   // HELLO was said
+	adopting   stage = "adopting"  // listeners are being taken over
+	receiving  stage = "receiving" // sessions are arriving
+	promoting  stage = "promoting" // the predecessor does not accept any more; we are about to
+	serving    stage = "serving"   // we serve; the predecessor keeps copies and stragglers
+	turning    stage = "turning"   // the handoff was ended: we accept no more, and wait until the predecessor knows
+	givingBack stage = "returning" // it knows, and gets back what it gave, and what we accepted
+	apart      stage = "apart"     // the predecessor is gone
+	leaving    stage = "leaving"   // we end
 )
 
 // A Successor is the side that gets the sessions.
 //
-// Its way ends in one of two ways. With an End, after which the process exits without touching a connection: those that were given are
-// taken back from it then. Or, once it has begun to serve, with Parted: the predecessor has gone or died, and what is left here is ours.
-// In between, once it serves, it goes on serving whatever it hears, until the predecessor ends it. It never acts against the predecessor,
-// and takes it for dead only when that is certain and all that it had said has been heard: a session may have been given with its last
-// breath.
+// Its way ends in one of two ways. With an End, after which the process exits without touching a connection: what it had served it has
+// given back, in successor_returning.go. Or, once it has begun to serve, with Parted: the predecessor has gone or died, and what is left
+// here is ours. It never acts against the predecessor, and takes it for dead only when that is certain and all that it had said has been
+// heard: a session may have been given with its last breath.
 //
 // A socket that was borrowed is held until Own makes its session ours, or Drop names it; none is held after Parted.
 type Successor struct {
+	machine
 	stage stage
-	out   []Output
-	then  func() // continues when the question that is open has been answered with yes
 	check bool
 
-	where      map[ID]holding
-	offers     map[int]offering // taken, and not given yet
-	taking     *wire.Offer      // while Take is being answered
-	moved      int
-	stragglers int // as the predecessor counted
+	receiver   receiver // on the way there
+	giver      giver    // on the way back
+	stragglers int      // as the predecessor counted
 
-	parting bool // we said BYE first
-	aborted bool // ABORT was said, by either side, when we served already
+	promised bool // DONE was heard: the listeners are ours, or were about to be
+	served   bool // our process is, or was, in Serving
+	accepts  bool
+	accepted map[ID]bool // here, so that nobody else has a copy
+
+	parting  bool   // we said BYE first
+	solo     bool   // nobody but us is left, or has a part in what we do
+	heard    bool   // the predecessor's ABORT
+	gaveBack bool   // everything, and said so
+	hurried  bool   // sessions that do not come to rest are told to end
+	reason   string // the handoff was ended for
 
 	cut  bool   // nothing more comes from the channel
 	died bool   // the predecessor has certainly ended
 	how  string // it has
 }
 
-// holding is what we hold of a session that was lent.
-type holding uint8
-
-const (
-	nothing  holding = iota
-	borrowed         // its socket
-	taken            // its socket and state
-	owned            // it is ours, and the predecessor has a copy of its socket
-)
-
-// An offering is what we have answered to an offer.
-type offering struct {
-	frozenAt int64 // monotonic ns
-	ids      []ID  // that were taken
-}
-
-// NewSuccessor makes a machine that waits for Begin.
-func NewSuccessor() *Successor {
-	return &Successor{stage: hailing, where: map[ID]holding{}, offers: map[int]offering{}}
+// NewSuccessor makes a machine that waits for Begin. Of the options, the way back has need.
+func NewSuccessor(opt Options) *Successor {
+	s := &Successor{stage: hailing, accepted: map[ID]bool{}}
+	s.receiver, s.giver = newReceiver(&s.machine), newGiver(&s.machine, opt, "predecessor")
+	s.giver.patient = true
+	return s
 }
 
 // Step tells the machine what has happened and returns what to do, in this order. See the package comment for what it relies on.
@@ -87,27 +80,35 @@ func (s *Successor) Step(in Input) []Output {
 		s.received(in.Message)
 	case Adopted:
 		s.adopted()
-	case Borrowed, Moved:
+	case Borrowed, Moved, NotAccepting:
 		s.answered()
 	case NotAdopted:
 		s.refuse(in.Reason)
 	case NotBorrowed:
+		s.receiver.notBorrowed()
 		s.refuse(in.Reason)
 	case MoveRefused:
-		s.refuse("cannot go on: " + in.Reason)
+		s.moveRefused(in.Reason)
 	case Took:
-		s.took(in)
+		s.receiver.took(in)
 	case Promoted:
 		s.promoted(in)
+	case Lent:
+		s.giver.lent(in.IDs)
+		s.pump()
+	case Frozen:
+		s.frozen(in)
+	case Gave:
+		s.giver.gave(in)
+		s.pump()
 	case WentRound:
 		s.say(&wire.Beat{N: in.N})
-	case Opened: // accepted here: nobody else has a copy of these
+	case Opened:
+		s.opened(in.IDs)
 	case Ended:
 		s.ended(in.IDs)
 	case Expired:
-		if in.Timer == AnswerTimer && s.stage == hailing {
-			s.refuse("the predecessor did not answer in time")
-		}
+		s.expired(in.Timer)
 	case Part, Stop:
 		s.part()
 	case Broken:
@@ -122,85 +123,79 @@ func (s *Successor) Step(in Input) []Output {
 	return s.out
 }
 
-func (s *Successor) do(o ...Output) { s.out = append(s.out, o...) }
-
-func (s *Successor) say(m wire.Message) { s.do(Send{m}) }
-
-// ask asks a question and says what to do when the answer is yes. It has to be the last thing done in a step.
-func (s *Successor) ask(question Output, then func()) {
-	s.then = then
-	s.do(question)
+func (s *Successor) expired(t Timer) {
+	switch {
+	case t == AnswerTimer && s.stage == hailing:
+		s.refuse("the predecessor did not answer in time")
+	case t == AnswerTimer && s.stage == turning && !s.hasAnything(): // nothing is lost if the predecessor has to find out
+		s.leave(ResultGaveUp, s.reason)
+	case s.stage != givingBack:
+	case t == RetryTimer:
+		s.giver.tryAgain()
+		s.pump()
+	case t == ReturnTimer:
+		s.hurry()
+	}
 }
 
-func (s *Successor) answered() {
-	if then := s.then; then != nil {
-		s.then = nil
-		then()
+func (s *Successor) moveRefused(reason string) {
+	if s.stage == turning || s.stage == givingBack { // the way back and out is not to be closed by anybody
+		s.do(Report{"going on, though the state could not be changed: " + reason})
+		s.answered()
+		return
 	}
+	s.then = nil
+	s.refuse("cannot go on: " + reason)
 }
 
 // received: what does not fit ends the handoff.
 func (s *Successor) received(m wire.Message) {
-	arriving := s.stage == receiving || s.stage == serving
 	switch m := m.(type) {
 	case *wire.Closed:
-		s.closedThere(m.IDs)
+		s.receiver.closedThere(m.IDs)
 		return
 	case *wire.Abort:
 		s.abortedThere(m)
 		return
+	}
+	switch {
+	case s.stage == turning:
+		s.late(m)
+	case s.stage == givingBack:
+		s.goBackOn(m)
+	case !s.goOn(m):
+		s.refuse(fmt.Sprintf("the predecessor said %v, which does not fit while %s", m.Type(), s.stage))
+	}
+}
+
+// goOn hears what makes a handoff go on, and reports whether it fits.
+func (s *Successor) goOn(m wire.Message) bool {
+	switch m := m.(type) {
 	case *wire.Welcome:
 		if s.stage == hailing {
 			s.stage, s.check = adopting, m.Check
 			s.do(Adopt{m})
-			return
-		}
-	case *wire.Lend:
-		if arriving && s.all(m.IDs, nothing) {
-			s.ask(Borrow{m}, func() { s.put(borrowed, m.IDs) })
-			return
-		}
-	case *wire.Offer:
-		if _, again := s.offers[m.Seq]; arriving && !again && s.all(m.IDs, borrowed) {
-			s.taking = m
-			s.do(Take{m})
-			return
-		}
-	case *wire.Give:
-		if o, ok := s.offers[m.Seq]; ok && arriving && slices.Equal(m.IDs, o.ids) && s.all(m.IDs, taken) {
-			s.given(m, o)
-			return
+			return true
 		}
 	case *wire.Done:
 		if s.stage == receiving {
 			s.done(m)
-			return
+			return true
 		}
 	case *wire.Beat:
 		if s.stage == serving {
 			s.do(GoRound{m.N})
-			return
+			return true
 		}
 	case *wire.Bye:
 		if s.stage == serving {
 			s.bye()
-			return
+			return true
 		}
+	default:
+		return (s.stage == receiving || s.stage == serving) && s.receiver.received(m)
 	}
-	s.refuse(fmt.Sprintf("the predecessor said %v, which does not fit while %s", m.Type(), s.stage))
-}
-
-func (s *Successor) put(h holding, ids []ID) {
-	for _, id := range ids {
-		if s.where[id] = h; h == nothing {
-			delete(s.where, id)
-		}
-	}
-}
-
-// all reports whether we hold just this of all of these sessions.
-func (s *Successor) all(ids []ID, h holding) bool {
-	return !slices.ContainsFunc(ids, func(id ID) bool { return s.where[id] != h })
+	return false
 }
 
 func (s *Successor) adopted() {
@@ -212,28 +207,11 @@ func (s *Successor) adopted() {
 	s.stage = receiving
 }
 
-func (s *Successor) took(in Took) {
-	offer := s.taking
-	s.taking = nil
-	s.put(taken, in.IDs)
-	if len(in.IDs) > 0 { // else nothing of it is going to be given
-		s.offers[offer.Seq] = offering{offer.FrozenAt, in.IDs}
-	}
-	s.say(&wire.Take{Seq: offer.Seq, IDs: in.IDs, Refused: in.Refused})
-}
-
-func (s *Successor) given(m *wire.Give, o offering) {
-	delete(s.offers, m.Seq)
-	s.put(owned, m.IDs)
-	s.moved += len(m.IDs)
-	s.do(Own{m, o.frozenAt})
-}
-
 func (s *Successor) done(m *wire.Done) {
-	if m.Moved != s.moved {
-		s.do(Report{fmt.Sprintf("%d sessions came, the predecessor says %d", s.moved, m.Moved)})
+	if m.Moved != s.receiver.moved {
+		s.do(Report{fmt.Sprintf("%d sessions came, the predecessor says %d", s.receiver.moved, m.Moved)})
 	}
-	s.stragglers = m.Stragglers
+	s.stragglers, s.promised = m.Stragglers, true
 	s.promote(Move{To: Serving, Why: "the predecessor does not accept any more", Rescue: s.died})
 }
 
@@ -243,11 +221,18 @@ func (s *Successor) promote(m Move) {
 }
 
 func (s *Successor) promoted(in Promoted) {
-	s.stage = serving
+	s.stage, s.served, s.accepts = serving, true, true
 	s.do(Accept{})
-	if s.died && s.cut {
+	if s.solo || s.died && s.cut {
 		s.beAlone()
 		return
 	}
-	s.say(&wire.Done{Moved: s.moved, Stragglers: s.stragglers, Pause: in.Pause})
+	s.say(&wire.Done{Moved: s.receiver.moved, Stragglers: s.stragglers, Pause: in.Pause})
+}
+
+// opened: accepted here.
+func (s *Successor) opened(ids []ID) {
+	for _, id := range ids {
+		s.accepted[id] = true
+	}
 }

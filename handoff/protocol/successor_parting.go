@@ -4,46 +4,27 @@ import "baton/handoff/wire"
 
 // How sessions, the predecessor and the successor come to their ends.
 
-// closedThere: sessions that were lent have ended.
-func (s *Successor) closedThere(ids []ID) {
-	var dropped []ID
-	for _, id := range ids {
-		if h := s.where[id]; h == borrowed || h == taken {
-			dropped = append(dropped, id)
-		}
-	}
-	s.drop(dropped)
-}
-
-func (s *Successor) drop(ids []ID) {
-	if len(ids) > 0 {
-		s.put(nothing, ids)
-		s.do(Drop{ids})
-	}
-}
-
 // ended: sessions of ours have ended. The predecessor's copies would keep their sockets open.
 func (s *Successor) ended(ids []ID) {
-	var told []ID
 	for _, id := range ids {
-		if s.where[id] == owned {
-			told = append(told, id)
-		}
+		delete(s.accepted, id)
 	}
+	told := s.receiver.among(ids, owned)
+	s.receiver.put(nothing, told)
+	told = append(told, s.giver.ended(ids)...)
 	if len(told) > 0 {
-		s.put(nothing, told)
 		s.say(&wire.Closed{IDs: told})
 	}
+	s.pump()
 }
 
 // part ends probation early, or the handoff if we do not serve yet.
 func (s *Successor) part() {
-	const reason = "the successor was asked to stop"
 	switch {
+	case s.stage == turning || s.stage == givingBack: // we are about to end
 	case s.stage != serving:
-		s.say(&wire.Abort{Code: wire.Refused, Reason: reason})
-		s.leave(ResultGaveUp, reason)
-	case !s.parting && !s.aborted:
+		s.refuse("the successor was asked to stop")
+	case !s.parting:
 		s.parting = true
 		s.say(&wire.Bye{})
 	}
@@ -54,53 +35,30 @@ func (s *Successor) bye() {
 	if !s.parting {
 		s.say(&wire.Bye{})
 	}
+	s.solo = true
 	s.beAlone()
 }
 
-// beAlone: from here the predecessor has no part in what we do. What it had not given is not ours, unless it has died, and it can be proved
-// how far it was.
+// beAlone: from here the predecessor has no part in what we do. What it had not given, or had been given back, is not ours, unless it has
+// died, and it can be proved how far it was.
 func (s *Successor) beAlone() {
-	var ungiven []ID
-	for _, id := range sortedKeys(s.where) {
-		if s.where[id] != owned {
-			ungiven = append(ungiven, id)
-		}
-	}
+	ungiven, back := s.receiver.at(borrowed, taken), s.giver.sessions.at(given)
 	switch {
-	case len(ungiven) == 0:
-	case s.died:
-		s.do(Rescue{ungiven})
+	case !s.died:
+		s.receiver.drop(ungiven)
 	default:
-		s.drop(ungiven)
+		if len(ungiven) > 0 {
+			s.do(Rescue{ungiven})
+		}
+		if lent := append(s.giver.sessions.at(atHome), s.giver.dead...); len(lent) > 0 {
+			s.do(Unlend{lent})
+		}
+		if len(back) > 0 {
+			s.do(Recall{back})
+		}
 	}
 	s.stage = apart
 	s.do(Parted{})
-}
-
-// refuse ends the handoff from our side.
-func (s *Successor) refuse(reason string) {
-	if !s.aborted {
-		s.say(&wire.Abort{Code: wire.Refused, Reason: reason})
-		s.giveUp(reason)
-	}
-}
-
-func (s *Successor) abortedThere(m *wire.Abort) {
-	s.giveUp("the predecessor ended the handoff: " + m.Reason)
-}
-
-// giveUp ends this process, if the predecessor can do without it. It cannot once we serve: it is about to end us, but if it dies before it
-// does, we are all there is. And it cannot when it is dead already.
-func (s *Successor) giveUp(reason string) {
-	switch {
-	case s.stage == serving:
-		s.aborted = true
-		s.do(Report{reason})
-	case s.died && s.stage == receiving:
-		s.do(Report{reason})
-	default:
-		s.leave(ResultGaveUp, reason)
-	}
 }
 
 func (s *Successor) leave(result Result, reason string) {
@@ -124,8 +82,8 @@ func (s *Successor) alone() {
 	case !s.died || !s.cut:
 	case s.stage == serving:
 		s.beAlone()
-	case s.stage == receiving:
-		s.promote(Move{To: Serving, Why: s.how, Rescue: true})
+	case s.stage == receiving, s.stage == turning, s.stage == givingBack:
+		s.goOnAlone(s.how)
 	default:
 		s.leave(ResultGaveUp, s.how)
 	}

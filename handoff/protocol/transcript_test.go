@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "rewrite the transcripts in testdata; re
 //	kill P|S [after N]               now, or after N more acts
 //	stop P|S, part S                 is asked to
 //	open P|S, end N, busy N, idle N, stuck N, push N, refuse N, unsavable N      sessions; a second time takes it back
-//	fault NAME [STATE]               unfit, noadopt, noborrow, nojournal, cut, nomove STATE
+//	fault NAME [STATE]               unfit, noadopt, noborrow, noroom, nojournal, cut, nomove STATE
 //	who                              says who has which session
 //	quietly COMMAND                  what happens is not recorded, since another transcript has it
 func TestTranscripts(t *testing.T) {
@@ -189,7 +189,7 @@ func (w *world) command(words []string) error {
 		case "nomove":
 			w.refuseMoves[State(words[2])] = true
 		default:
-			*map[string]*bool{"unfit": &w.unfit, "noadopt": &w.noAdopt, "noborrow": &w.noBorrow, "nojournal": &w.noJournal, "cut": &w.cutOff}[words[1]] = true
+			*map[string]*bool{"unfit": &w.unfit, "noadopt": &w.noAdopt, "noborrow": &w.noBorrow, "noroom": &w.noRoom, "nojournal": &w.noJournal, "cut": &w.cutOff}[words[1]] = true
 		}
 	case "who":
 		w.who()
@@ -215,8 +215,8 @@ func (w *world) run(until []string) {
 }
 
 func (w *world) who() {
-	views := map[pView]string{absent: "no session of P", ours: "P serves", frozen: "P has frozen", moved: "P has given", closed: "P has ended"}
-	holdings := map[holding]string{nothing: "S has not", borrowed: "S has the socket of", taken: "S has taken", owned: "S serves"}
+	views := map[pView]string{absent: "no session of P", ours: "P serves", frozen: "P has frozen", moved: "P has given", closed: "P has ended", pBorrowed: "P has the socket of", pTaken: "P has taken back"}
+	holdings := map[holding]string{nothing: "S has not", borrowed: "S has the socket of", taken: "S has taken", owned: "S serves", sFrozen: "S has frozen", sGone: "S has given back"}
 	for _, id := range sortedKeys(w.sessions) {
 		s := w.sessions[id]
 		w.log(fmt.Sprintf("    %d: %s, %s it", id.N(), views[s.p], holdings[s.s]) + note(s.copied, "P has a copy") + note(s.lost != "", "lost "+s.lost))

@@ -28,6 +28,7 @@ const (
 	FinishTimer    Timer = "finish"    // stragglers that were told to end have ended
 	ProbationTimer Timer = "probation" // copies are kept
 	BeatTimer      Timer = "beat"      // the successor is asked for a beat
+	ReturnTimer    Timer = "return"    // the successor gives everything back
 	ExitTimer      Timer = "exit"      // a successor that is not wanted any more exits of its own accord
 )
 
@@ -37,10 +38,11 @@ type Result string
 const (
 	ResultDone       Result = "done"        // the successor serves
 	ResultChecked    Result = "checked"     // it would have worked
-	ResultRolledBack Result = "rolled back" // the predecessor serves everything it had
+	ResultRolledBack Result = "rolled back" // the predecessor serves everything it had, or that was given back to it
 	ResultRecalled   Result = "recalled"    // the predecessor serves again, after the successor's death
 	ResultRescued    Result = "rescued"     // the successor serves, after the predecessor's death
 	ResultGaveUp     Result = "gave up"     // the successor ends, having served nothing
+	ResultReturned   Result = "returned"    // the successor ends, having given back what it served
 )
 
 // Options are the sizes and numbers that shape a handoff.

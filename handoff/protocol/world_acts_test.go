@@ -15,6 +15,36 @@ func (w *world) performP(out Output) []Input {
 		return answers
 	}
 	switch out := out.(type) {
+	case Borrow:
+		known := slices.ContainsFunc(out.Lend.IDs, func(id ID) bool { return w.sessions[id] == nil || w.sessions[id].p != absent })
+		if w.noRoom || w.liar && known {
+			return []Input{NotBorrowed{"too many open files"}}
+		}
+		for _, s := range w.find(out.Lend.IDs, absent) {
+			s.p, s.copied = pBorrowed, true
+			if s.lost == "with S" {
+				s.lost = ""
+			}
+		}
+		return []Input{Borrowed{}}
+	case Take:
+		return []Input{w.takeBack(out.Offer)}
+	case Own:
+		for _, data := range out.Give.Lates {
+			var late []uint64
+			cbor.Unmarshal(data, &late)
+			w.sessions[ID(late[0])].pPos += int(late[1])
+		}
+		for _, s := range w.find(out.Give.IDs, pTaken) {
+			if s.p = ours; s.pPos != s.pos && !w.liar {
+				w.foul("P owns %d at %d, its client is at %d", s.id.N(), s.pPos, s.pos)
+			}
+		}
+	case Drop:
+		for _, s := range w.find(out.IDs, pBorrowed, pTaken) {
+			w.dropCopy(s)
+			s.p = absent
+		}
 	case Greet:
 		if w.unfit {
 			return []Input{Unfit{"it lacks protocol ping"}}
@@ -74,7 +104,7 @@ func (w *world) performP(out Output) []Input {
 		w.fenced = true
 	case Recall:
 		w.onlyWithoutS("recall")
-		for _, s := range w.find(out.IDs, moved) {
+		for _, s := range w.find(out.IDs, moved, pBorrowed, pTaken) {
 			w.dropCopy(s)
 			if s.told {
 				w.foul("session %d is called lost, and S had said that it has ended", s.id.N())
@@ -156,8 +186,111 @@ func (w *world) freeze(ids []ID) (f Frozen) {
 	return f
 }
 
+// takeBack is P's Take.
+func (w *world) takeBack(o *wire.Offer) (took Took) {
+	for i, id := range o.IDs {
+		s := w.sessions[id]
+		if w.refuse[id] || s.p != moved && s.p != pBorrowed {
+			took.Refused = append(took.Refused, wire.Refusal{ID: id, Reason: "it is not on loan, or cannot be read"})
+			continue
+		}
+		s.p = pTaken
+		cbor.Unmarshal(o.States[i], &s.pPos)
+		took.IDs = append(took.IDs, id)
+	}
+	return took
+}
+
+// performBack is what S does on the way back.
+func (w *world) performBack(out Output) (answers []Input, done bool) {
+	switch out := out.(type) {
+	case Lend:
+		m := &wire.Lend{Batch: out.Batch}
+		for _, id := range out.IDs {
+			if s := w.sessions[id]; s.s == owned {
+				m.IDs, m.Cookies, m.Slots = append(m.IDs, id), append(m.Cookies, uint64(id)), append(m.Slots, -1)
+			}
+		}
+		if len(m.IDs) > 0 {
+			w.send(&w.s, mail{m, m.IDs})
+		}
+		return []Input{Lent{out.Batch, m.IDs}}, true
+	case Freeze:
+		var f Frozen
+		for _, id := range out.IDs {
+			switch s := w.sessions[id]; {
+			case s.s == nothing && s.ended:
+			case s.s != owned:
+				w.foul("S freezes session %d, which is not its own", id.N())
+			case s.busy || s.stuck:
+				f.Busy = append(f.Busy, id)
+			case w.unsavable[id]:
+				if f.Failed == nil {
+					f.Failed = map[ID]string{}
+				}
+				f.Failed[id] = "its handler cannot be saved"
+			default:
+				s.s, s.late = sFrozen, 0
+				data, _ := cbor.Marshal(s.sPos)
+				f.IDs, f.States = append(f.IDs, id), append(f.States, data)
+			}
+		}
+		return []Input{f}, true
+	case Thaw:
+		for _, id := range out.IDs {
+			w.hold(id, sFrozen, owned)
+			s := w.sessions[id]
+			s.sPos, s.late = s.sPos+s.late, 0
+		}
+	case LetGo:
+		var gave Gave
+		for _, id := range out.IDs {
+			w.hold(id, sFrozen, sGone)
+			if s := w.sessions[id]; s.late > 0 {
+				data, _ := cbor.Marshal([]uint64{uint64(s.id), uint64(s.late)})
+				gave.Lates = append(gave.Lates, data)
+			}
+		}
+		return []Input{gave}, true
+	case Detach, Unlend:
+	case StopAccepting:
+		w.s.accepting = false
+		var answers []Input
+		w.s.posted = slices.DeleteFunc(w.s.posted, func(in Input) bool {
+			_, opened := in.(Opened)
+			_, ended := in.(Ended)
+			if opened || ended {
+				answers = append(answers, in)
+			}
+			return opened || ended
+		})
+		return append(answers, NotAccepting{}), true
+	case Finish:
+		for _, id := range out.IDs {
+			w.sessions[id].finishing = true
+		}
+	case Recall:
+		if w.p.alive {
+			w.foul("S recalls%s from a predecessor that lives", list(out.IDs))
+		}
+		for _, id := range out.IDs {
+			w.hold(id, sGone, owned)
+			s := w.sessions[id]
+			if s.sPos, s.lost = s.pos, ""; s.ended {
+				s.s = nothing
+			}
+		}
+	default:
+		return nil, false
+	}
+	return nil, true
+}
+
 func (w *world) performS(out Output) []Input {
 	if answers, done := w.performBoth(&w.s, out); done {
+		return answers
+	}
+	if answers, done := w.performBack(out); done {
 		return answers
 	}
 	switch out := out.(type) {
@@ -179,7 +312,7 @@ func (w *world) performS(out Output) []Input {
 	case Take:
 		var took Took
 		for i, id := range out.Offer.IDs {
-			if w.refuse[id] {
+			if w.refuse[id] || w.sessions[id].s == nothing {
 				took.Refused = append(took.Refused, wire.Refusal{ID: id, Reason: "state cannot be read"})
 				continue
 			}

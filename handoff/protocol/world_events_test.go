@@ -42,6 +42,7 @@ func (w *world) open(x *side) {
 		}
 	} else {
 		s.s = owned
+		w.post(x, Opened{[]ID{s.id}})
 	}
 }
 
@@ -119,8 +120,13 @@ func (w *world) events() (list []event) {
 			add("message to "+x.name, func() {
 				m := x.mail[0]
 				x.mail = x.mail[1:]
-				if m.m.Type() == wire.TTake {
+				switch m.m.Type() {
+				case wire.TTake:
 					w.offers--
+				case wire.TAbort:
+					if x == &w.s { // what was offered is not any more
+						w.offers = 0
+					}
 				}
 				w.put(x, Received{m.m})
 			})
@@ -156,7 +162,7 @@ func (w *world) events() (list []event) {
 	if w.fenced && w.s.alive {
 		add("fence", func() { w.log("S is killed"); w.die(&w.s) })
 	}
-	for _, id := range w.where(func(s *sess) bool { return s.finishing && s.p == ours && w.canEnd(s) != nil && !w.p.stopped }) {
+	for _, id := range w.where(func(s *sess) bool { return s.finishing && w.canEnd(s) != nil && !w.canEnd(s).stopped }) {
 		add("finish", func() { w.endSession(w.sessions[id]) })
 	}
 	return list

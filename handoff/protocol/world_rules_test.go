@@ -11,6 +11,9 @@ import (
 
 // watch checks what holds at every moment.
 func (w *world) watch() {
+	if w.liar { // it may say that it has given back, or stopped accepting, what it has not
+		return
+	}
 	for _, s := range w.sessions {
 		if w.p.alive && s.p == ours && w.s.alive && s.s == owned {
 			w.foul("session %d has two owners", s.id.N())
@@ -36,8 +39,12 @@ func (w *world) watchQuiet() {
 // atEnd checks what holds when a side says that it is over.
 func (w *world) atEnd(x *side) {
 	if x == &w.s {
-		if x.state != fsm.Adopting {
-			w.foul("S serves, and leaves")
+		back := x.end.Result == ResultReturned
+		if x.state != fsm.Adopting && !(back && x.state == fsm.Exited) {
+			w.foul("S is %s, and leaves", x.state)
+		}
+		if ours := w.where(func(s *sess) bool { return s.s == owned || s.s == sFrozen }); back && ours != nil && !w.liar {
+			w.foul("S leaves, and has not given back%s", list(ours))
 		}
 		if x.toldDeath && !x.asked && !w.liar && x.end.Result == ResultGaveUp && w.where(func(s *sess) bool { return s.s == owned }) != nil {
 			w.foul("S leaves what it owns, though P is dead")
@@ -59,7 +66,7 @@ func (w *world) atEnd(x *side) {
 			w.foul("P still has a copy of %d", s.id.N())
 		}
 		rolledBack := x.end.Result == ResultRolledBack || x.end.Result == ResultChecked
-		if rolledBack && !s.ended && s.p != ours && s.p != absent {
+		if rolledBack && !s.ended && !w.liar && (s.p != ours || s.lost != "") {
 			w.foul("rolled back, and P has lost session %d", s.id.N())
 		}
 		if !done && !s.ended && s.p == frozen {

@@ -30,9 +30,9 @@ type world struct {
 	liar bool // the other side says what it likes: one can only keep one's own house in order
 
 	// What goes differently, for once.
-	unfit, noAdopt, noBorrow, noJournal bool
-	refuseMoves                         map[State]bool
-	refuse, unsavable                   map[ID]bool
+	unfit, noAdopt, noBorrow, noRoom, noJournal bool
+	refuseMoves                                 map[State]bool
+	refuse, unsavable                           map[ID]bool
 }
 
 // A side is one of the two processes.
@@ -79,8 +79,9 @@ type sess struct {
 	sent      bool // GIVE is on the channel
 	told      bool // CLOSED is on the channel
 
-	s    holding
-	sPos int
+	s        holding
+	sPos     int
+	sentBack bool // S's GIVE is on the channel
 }
 
 // pView is what a session is for the predecessor.
@@ -92,11 +93,19 @@ const (
 	frozen
 	moved
 	closed
+	pBorrowed // accepted there, and lent to us
+	pTaken    // on its way back
+)
+
+// What a session is for the successor, on the way back.
+const (
+	sFrozen holding = 100 + iota
+	sGone           // given back
 )
 
 func newWorld(opt Options, sessions int) *world {
 	w := &world{
-		pm: NewPredecessor(opt), sm: NewSuccessor(), sessions: map[ID]*sess{}, log: func(string) {},
+		pm: NewPredecessor(opt), sm: NewSuccessor(opt), sessions: map[ID]*sess{}, log: func(string) {},
 		intended: map[int]bool{}, refuseMoves: map[State]bool{}, refuse: map[ID]bool{}, unsavable: map[ID]bool{},
 	}
 	w.p = side{name: "P", step: w.pm.Step, perform: w.performP, alive: true, state: fsm.Preparing, accepting: true, timers: map[Timer]bool{}, actsLeft: -1}
@@ -187,7 +196,11 @@ func (w *world) send(x *side, m mail) {
 	switch m := m.m.(type) {
 	case *wire.Give:
 		for _, id := range m.IDs {
-			w.sessions[id].sent = w.heard(to)
+			if s := w.sessions[id]; x == &w.p {
+				s.sent = w.heard(to)
+			} else {
+				s.sentBack = w.heard(to)
+			}
 		}
 	case *wire.Closed:
 		for _, id := range m.IDs {

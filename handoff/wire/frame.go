@@ -27,6 +27,8 @@ var (
 	ErrFrame = errors.New("wire: bad frame")
 	// ErrVersion says that a frame is of another version of the conversation.
 	ErrVersion = errors.New("wire: other version")
+	// ErrRoom says that a message's descriptors could not be taken.
+	ErrRoom = errors.New("wire: descriptors did not arrive, the limit is reached (RLIMIT_NOFILE)")
 	// ErrTooLarge says that a message would not fit, or claims not to.
 	ErrTooLarge = errors.New("wire: message too large")
 )

@@ -14,6 +14,8 @@ import (
 //   - ErrFrame, ErrVersion or ErrTooLarge for what is not a message of ours,
 //   - the reason why the channel broke while sending, once everything that came before is received,
 //   - net.ErrClosed after Close.
+//
+// ErrRoom is another matter: the message is here, its descriptors are not, and the channel goes on.
 func (c *Channel) Receive() (m Message, descriptors []int, err error) {
 	n, oobn, flags, err := c.recvmsg()
 	if err != nil {
@@ -21,7 +23,7 @@ func (c *Channel) Receive() (m Message, descriptors []int, err error) {
 	}
 	descriptors, err = parseRights(c.oob[:oobn])
 	defer func() {
-		if err != nil {
+		if err != nil && err != ErrRoom {
 			closeAll(descriptors)
 			m, descriptors = nil, nil
 		}
@@ -34,9 +36,14 @@ func (c *Channel) Receive() (m Message, descriptors []int, err error) {
 	case flags&unix.MSG_TRUNC != 0:
 		return nil, descriptors, fmt.Errorf("%w: frame longer than %d bytes", ErrTooLarge, len(c.in)-1)
 	case flags&unix.MSG_CTRUNC != 0:
-		return nil, descriptors, fmt.Errorf("%w: descriptors did not arrive, the limit is reached (RLIMIT_NOFILE)", ErrFrame)
+		closeAll(descriptors) // some of them may have come, and nobody knows which
+		descriptors = nil
+		if m, _, err = c.parse(c.in[:n], nil, true); err != nil {
+			return nil, nil, err
+		}
+		return m, nil, ErrRoom
 	}
-	return c.parse(c.in[:n], descriptors)
+	return c.parse(c.in[:n], descriptors, false)
 }
 
 func (c *Channel) recvmsg() (n, oobn, flags int, err error) {
@@ -65,8 +72,9 @@ func (c *Channel) why(err error) error {
 	return err
 }
 
-// parse returns the message in a frame, and those of the descriptors that belong to it. If it fails it returns those that are still open.
-func (c *Channel) parse(frame []byte, descriptors []int) (Message, []int, error) {
+// parse returns the message in a frame, and those of the descriptors that belong to it, unless they were cut off. If it fails it returns
+// those that are still open.
+func (c *Channel) parse(frame []byte, descriptors []int, cut bool) (Message, []int, error) {
 	c.mu.Lock()
 	version := c.version
 	c.mu.Unlock()
@@ -91,7 +99,7 @@ func (c *Channel) parse(frame []byte, descriptors []int) (Message, []int, error)
 	if err != nil {
 		return nil, descriptors, err
 	}
-	if got, want := len(descriptors), fds(m); got != want {
+	if got, want := len(descriptors), fds(m); got != want && !cut {
 		return nil, descriptors, fmt.Errorf("%w: %v with %d descriptors, want %d", ErrFrame, h.typ, got, want)
 	}
 	return m, descriptors, nil
