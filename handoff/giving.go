@@ -1,18 +1,13 @@
 package handoff
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"slices"
-	"strconv"
 	"time"
 
 	"baton/conn"
-	"baton/fsm"
 	"baton/handoff/protocol"
 	"baton/handoff/wire"
-	"baton/internal/mono"
 	"baton/journal"
 )
 
@@ -29,101 +24,6 @@ type giving struct {
 	expected int // pid of the child whose HELLO we wait for; 0 = none
 	done     chan protocol.End
 	reported bool
-}
-
-// A request asks for an upgrade. progress and result are for whoever asked.
-type request struct {
-	trigger string
-	binary  string // "" = as we were started
-	check   bool
-	visitor *visitor // the successor, if it came of its own accord
-
-	progress chan Progress // dropped if nobody reads
-	result   chan Handoff  // capacity 1
-	refused  chan error    // capacity 1
-}
-
-// Progress is how far a handoff is.
-type Progress struct {
-	State string `json:"state"`
-	Moved int    `json:"moved"`
-	Of    int    `json:"of"`
-}
-
-func newRequest(trigger string) *request {
-	return &request{trigger: trigger, progress: make(chan Progress, 1), result: make(chan Handoff, 1), refused: make(chan error, 1)}
-}
-
-// ask brings a request to the goroutine that owns the run's life. The error says why it cannot be taken now.
-func (r *run) ask(req *request) error {
-	if r.stopping.Load() || !r.busy.CompareAndSwap(false, true) {
-		return r.busyNow()
-	}
-	if r.fsm.State() != fsm.Serving {
-		r.busy.Store(false)
-		return r.busyNow()
-	}
-	select {
-	case r.requests <- req:
-		return nil
-	case <-time.After(r.cfg.Timeouts.Answer):
-		r.busy.Store(false)
-		return fmt.Errorf("the server does not answer: it is %s", r.fsm.State())
-	}
-}
-
-func (r *run) busyNow() error {
-	if r.stopping.Load() {
-		return fmt.Errorf("run %d was asked to stop, and is about to exit", r.number)
-	}
-	if r.handed.Load() {
-		return fmt.Errorf("%w: run %d has handed over and is about to exit", ErrBusy, r.number)
-	}
-	return fmt.Errorf("%w (run %d is %s); wait until it is over, then try again", ErrBusy, r.number, r.fsm.State())
-}
-
-// upgrade hands over to a successor. It reports whether this process is not needed any more.
-func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
-	g := &giving{
-		side: side{r: r, pauses: newHistogram()}, req: req, began: mono.Now(),
-		done: make(chan protocol.End, 1),
-	}
-	g.report = Handoff{ID: fmt.Sprintf("%d.%s", r.number, strconv.FormatInt(time.Now().UnixMilli(), 36)), From: r.number}
-	g.machine, g.perform, g.timeout = protocol.NewPredecessor(protocol.DefaultOptions), g.do, g.limit
-	g.as, g.note = journal.Predecessor, g.noteInput
-	r.log.Info("upgrade", "handoff", g.report.ID, "trigger", req.trigger, "binary", g.command()[0], "check", req.check)
-	if err := r.partFromPredecessor(ctx); err != nil {
-		g.decline(err)
-		return false
-	}
-	r.journal.Record(journal.Handoff{
-		ID: g.report.ID, Role: journal.Predecessor, Trigger: req.trigger, Binary: g.command()[0], Check: req.check,
-	})
-	defer r.journal.EndHandoff()
-	if err := r.fsm.Move(ctx, fsm.Preparing, req.trigger); err != nil {
-		g.decline(err)
-		return false
-	}
-	g.start()
-	g.put(protocol.Begin{Check: req.check})
-	r.setCurrent(g)
-	g.bring()
-	end := g.await(ctx)
-	r.setCurrent(nil)
-	r.talk.Store(nil)
-	g.stop()
-	g.waitResumed() // what has come back is part of the story
-	g.release()
-	g.tell(end.Result, end.Reason)
-	return end.Result == protocol.ResultDone
-}
-
-// decline ends a handoff that was not begun.
-func (g *giving) decline(err error) {
-	g.tell(protocol.ResultRolledBack, err.Error())
-	if g.req.visitor != nil {
-		g.req.visitor.turnAway(err.Error())
-	}
 }
 
 // release closes what the handoff alone needed.
@@ -145,12 +45,6 @@ func (g *giving) command() []string {
 		return append([]string{g.req.binary}, g.r.cfg.Command[1:]...)
 	}
 	return g.r.cfg.Command
-}
-
-func (r *run) setCurrent(g *giving) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.current = g
 }
 
 // bring gets a successor to say HELLO: the one that has come, or one that is started now.
@@ -218,50 +112,6 @@ func (g *giving) admit(v *visitor) {
 	g.came(protocol.Received{Message: v.hello})
 	g.mu.Unlock()
 	g.listen(v.channel)
-}
-
-// await waits for the end of the handoff, and tells whoever asked how far it is.
-func (g *giving) await(ctx context.Context) protocol.End {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	stop := ctx.Done()
-	for {
-		select {
-		case end := <-g.done:
-			return end
-		case <-stop:
-			stop = nil
-			g.put(protocol.Stop{})
-		case <-g.r.usr2:
-			g.r.log.Warn("SIGUSR2 ignored", "error", g.r.busyNow())
-		case <-tick.C:
-			g.mu.Lock()
-			p := Progress{State: string(g.r.fsm.State()), Moved: g.report.Moved, Of: g.report.Moved + g.r.srv.Len()}
-			g.mu.Unlock()
-			select {
-			case g.req.progress <- p:
-			default:
-			}
-		}
-	}
-}
-
-// tell makes the outcome known, once: at DONE, or when the handoff has failed. What happens in probation is told by the journal and by
-// -status.
-func (g *giving) tell(result protocol.Result, reason string) {
-	g.mu.Lock()
-	g.report.Result, g.report.Reason = result, reason
-	if !g.reported {
-		g.report.Total = since(g.began)
-	}
-	h, again := g.report, g.reported
-	g.reported = true
-	g.mu.Unlock()
-	g.r.setLast(h)
-	if !again {
-		g.req.result <- h
-	}
-	g.r.log.Info("handoff is over", "handoff", h.ID, "result", string(result), "reason", reason, "moved", h.Moved)
 }
 
 func (g *giving) limit(t protocol.Timer) time.Duration {
@@ -375,71 +225,6 @@ func (g *giving) say(m wire.Message) {
 func (r *run) journalHead() (uint64, []byte) {
 	seq, head := r.journal.Head()
 	return seq, head[:]
-}
-
-// greet decides whether a successor will do, before anything has moved.
-func (g *giving) greet(h *wire.Hello) []protocol.Input {
-	r := g.r
-	g.report.To, g.report.Version = h.Run, h.Build
-	r.journal.Record(journal.Hello{
-		Run: h.Run, PID: g.peer.peer.pid, Version: h.Build, SHA256: fmt.Sprintf("%x", h.SHA256), Wire: ints(h.Versions), Protocols: states(h.States),
-	})
-	if err := g.fit(h); err != nil {
-		r.journal.Record(journal.Refused{Reason: err.Error()})
-		if g.req.visitor != nil {
-			// It was given nothing, so nobody has to wait until it ends; and it is not ours to end.
-			g.post(protocol.PeerDied{How: err.Error()})
-		}
-		return []protocol.Input{protocol.Unfit{Reason: err.Error()}}
-	}
-	g.channel.SetVersion(wire.Version)
-	w := &wire.Welcome{Version: wire.Version, Run: r.number, Handoff: g.report.ID, Began: g.began, States: g.versions}
-	for _, l := range r.srv.Listeners() {
-		w.Listeners = append(w.Listeners, l.URL)
-	}
-	r.talk.Store(&g.conversation) // from here new sessions are noted: none falls between the two
-	ids := r.srv.IDs()
-	slices.Sort(ids)
-	w.Sessions = len(ids)
-	return []protocol.Input{protocol.Greeted{Welcome: w, Sessions: ids}}
-}
-
-// spareSlots is how many sessions, beside twice those that are there, may be opened during the handoff and have a place on the slate.
-const spareSlots = 8192
-
-// spareFDs is how many descriptors a successor needs beside those of sessions: listeners, journal, loops, log.
-const spareFDs = 64
-
-func (g *giving) fit(h *wire.Hello) (err error) {
-	if !slices.Contains(h.Versions, wire.Version) {
-		return fmt.Errorf("the successor speaks versions %v of the handoff, this run speaks %d", h.Versions, wire.Version)
-	}
-	if g.versions, err = g.r.srv.Negotiate(h.States); err != nil {
-		return fmt.Errorf("the successor cannot take every session: %w", err)
-	}
-	if g.slate, err = conn.NewSlate(2*g.r.srv.Len() + spareSlots); err != nil {
-		return fmt.Errorf("no slate can be made: %w", err)
-	}
-	g.r.srv.UseSlate(g.slate, g.versions)
-	if need := uint64(g.r.srv.Len()) + h.Open + spareFDs; h.NoFile < need {
-		return fmt.Errorf("the successor may open %d files and needs %d: raise its limit (RLIMIT_NOFILE)", h.NoFile, need)
-	}
-	return nil
-}
-
-func ints(bytes []uint8) (list []int) {
-	for _, b := range bytes {
-		list = append(list, int(b))
-	}
-	return list
-}
-
-func states(versions map[string][]int) (list []string) {
-	for name, v := range versions {
-		list = append(list, fmt.Sprintf("%s %v", name, v))
-	}
-	slices.Sort(list)
-	return list
 }
 
 // handed: the successor accepts.

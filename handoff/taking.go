@@ -257,20 +257,6 @@ func (r *run) noteBye(in protocol.Input) {
 	}
 }
 
-func (t *taking) hello() *wire.Hello {
-	var limit unix.Rlimit
-	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
-	return &wire.Hello{
-		Versions: []uint8{wire.Version}, Run: t.r.number, Build: t.r.build.version, SHA256: t.r.build.sha256,
-		NoFile: limit.Cur, Open: openFiles(), States: t.r.srv.StateVersions(), Takeover: t.role == roleTakeover,
-	}
-}
-
-func openFiles() uint64 {
-	entries, _ := os.ReadDir("/proc/self/fd")
-	return uint64(len(entries))
-}
-
 // adopt takes over the listeners that came with WELCOME, and opens those that are new.
 func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
 	fds := t.received

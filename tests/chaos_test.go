@@ -106,7 +106,7 @@ func TestChaos(t *testing.T) {
 	s := newSpace(t)
 	s.rude = true
 	url := "ping://" + freePort(t)
-	args := []string{"-w", s.dir, "-listen", url, "-probation", "250ms", "-beat", "300ms", "-answer", "2s", "-hello", "5s", "-exit", "1s"}
+	args := []string{"-listen", url, "-probation", "250ms", "-beat", "300ms", "-answer", "2s", "-hello", "5s", "-exit", "1s"}
 	s.startAs(programs.steps, args...)
 	addr := strings.TrimPrefix(url, "ping://")
 
@@ -150,7 +150,7 @@ func TestChaos(t *testing.T) {
 		counts[what]++
 		left := s.hit(what, delay, time.Duration(random.IntN(1500))*time.Millisecond)
 		if left == 0 {
-			s.startAs(programs.steps, args...)
+			s.startAfresh(args...)
 		}
 		stand := quiet[:0]
 		for _, c := range quiet {

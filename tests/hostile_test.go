@@ -24,7 +24,7 @@ func TestStoppedPredecessorHoldsNobody(t *testing.T) {
 	c.ping(1)
 	s.upgrade()
 	first.signal(syscall.SIGSTOP)
-	defer first.signal(syscall.SIGCONT)
+	defer first.cmd.Process.Signal(syscall.SIGCONT) // if the test fails before it does
 	r := s.run("-upgrade")
 	if r.code != 3 || !strings.Contains(r.stdout, fmt.Sprintf("run 1 (pid %d), the predecessor of this one, does not answer", first.pid())) {
 		t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
@@ -53,13 +53,14 @@ func TestNobodyReadsTheOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	unix.SetNonblock(int(w.Fd()), true)
+	fd := int(w.Fd()) // asked for once, since that makes it blocking again
+	unix.SetNonblock(fd, true)
 	for _, size := range []int{4096, 1} {
 		for err = nil; err == nil; {
-			_, err = unix.Write(int(w.Fd()), make([]byte, size))
+			_, err = unix.Write(fd, make([]byte, size))
 		}
 	}
-	unix.SetNonblock(int(w.Fd()), false)
+	unix.SetNonblock(fd, false)
 	cmd := s.command(programs.server, "-w", s.dir, "-listen", loopback)
 	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {

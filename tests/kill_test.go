@@ -14,6 +14,8 @@ import (
 
 	"baton/internal/load"
 	"baton/journal"
+
+	"golang.org/x/sys/unix"
 )
 
 // What the tests that kill have in common: a crowd that tells the harmless end of a connection from one that is not, and the books in which
@@ -326,11 +328,11 @@ func (b *books) checkOneServes(t testing.TB) {
 	}
 }
 
-// awaitSurvivor waits until one process is left, and serves; nil if none is left. Those named do not count.
-func (s *space) awaitSurvivor(not ...int) (pid int) {
+// awaitSurvivor waits until one process is left, and serves, and returns its pid; 0 if none is left.
+func (s *space) awaitSurvivor() (pid int) {
 	s.t.Helper()
 	waitFor(s.t, patience, "one process is left, and serves", func() bool {
-		left := slices.DeleteFunc(processesOf(s.base), func(pid int) bool { return slices.Contains(not, pid) })
+		left := processesOf(s.base)
 		if len(left) == 0 {
 			pid = 0
 			return true
@@ -346,6 +348,20 @@ func (s *space) awaitSurvivor(not ...int) (pid int) {
 		s.t.Errorf("server.pid says %d, and %d serves", s.pid(), pid)
 	}
 	return pid
+}
+
+// startAfresh starts a server where none is left. The dead are gone only when the lock is: their files are closed after they are seen to end.
+func (s *space) startAfresh(args ...string) {
+	s.t.Helper()
+	waitFor(s.t, patience, "the workspace's lock is free", func() bool {
+		f, err := os.Open(s.path("lock"))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	})
+	s.startAs(programs.steps, args...)
 }
 
 // checkSockets fails the test if there are sockets of others than the run that serves.
