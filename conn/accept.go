@@ -47,6 +47,7 @@ func (s *Server) accept(i int) (more bool) {
 		fd, sa, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
+			l.pausing = false
 			s.open(l.proto, fd, addrPort(sa))
 		case unix.EAGAIN:
 			return false
@@ -62,8 +63,11 @@ func (s *Server) accept(i int) (more bool) {
 // pauseAccepting leaves new connections in the kernel's queue for a moment. The error is EMFILE, most likely, and whatever it is it may
 // last: level-triggered, the loop would otherwise do nothing else.
 func (s *Server) pauseAccepting(i int, l *Listener, err error) {
-	s.cfg.Log.Error("accepting pauses", slog.String("listener", l.URL), slog.Any("error", os.NewSyscallError("accept4", err)),
-		slog.Duration("for", acceptPause))
+	if !l.pausing { // said once for as long as it lasts
+		l.pausing = true
+		s.cfg.Log.Error("accepting pauses", slog.String("listener", l.URL), slog.Any("error", os.NewSyscallError("accept4", err)),
+			slog.Duration("for", acceptPause))
+	}
 	s.unwatchListener(l)
 	time.AfterFunc(acceptPause, func() {
 		s.loops[0].call(func() {

@@ -27,6 +27,7 @@ type Listener struct {
 	// These belong to the first loop's goroutine, which accepts for all.
 	accepting bool // as last asked for
 	watched   bool // registered with epoll: accepting, and not pausing
+	pausing   bool // the last accept has failed
 }
 
 // ParseURL takes a listener's URL apart.

@@ -150,7 +150,7 @@ func glance(path string) error {
 // lock opens a file and locks it without waiting. The lock goes with the descriptor. It reports ErrLive if the file's run has it, and
 // ErrUnborn if the file is empty.
 func lock(path string, how int) (_ *os.File, err error) {
-	opened, err := os.Open(path)
+	opened, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO of that name must not make us wait for its writer
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +163,9 @@ func lock(path string, how int) (_ *os.File, err error) {
 	info, err := opened.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is not a file", ErrDamaged, path)
 	}
 	if info.Size() == 0 {
 		return nil, fmt.Errorf("%w: %s", ErrUnborn, path)
