@@ -277,7 +277,7 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 		return o
 	}
 	losses, drops := h.finish()
-	pid = s.awaitSurvivor()
+	s.awaitSurvivor()
 	st := s.status()
 	stand := 0
 	for _, c := range h.idle {
