@@ -82,6 +82,9 @@ func (s *search) run(t *testing.T) {
 // visit goes into a state, and says what is wrong there.
 func (s *search) visit(n node) (wrong string) {
 	free, besides := possible(n.w)
+	if err := n.w.err(); err != nil {
+		return err.Error()
+	}
 	if len(free) == 0 {
 		s.leaves++
 		n.w.account()
