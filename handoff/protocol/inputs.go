@@ -32,7 +32,7 @@ type (
 	Stop struct{}
 )
 
-// What happens to the predecessor.
+// What happens to the predecessor. Lent, Frozen, Gave, Opened and NotAccepting happen to the successor, too, when it gives back.
 type (
 	// Greeted answers Greet: the successor will do. Sessions are those of ours now; from here new ones are named by Opened.
 	Greeted struct {
@@ -70,7 +70,7 @@ type (
 	NotAccepting struct{}
 )
 
-// What happens to the successor.
+// What happens to the successor. Borrowed, NotBorrowed and Took happen to the predecessor, too, when it is given back to.
 type (
 	// Adopted answers Adopt.
 	Adopted struct{}

@@ -31,7 +31,8 @@ type (
 	}
 )
 
-// What the predecessor does.
+// What the predecessor does. Lend, Freeze, Thaw, LetGo, Detach, StopAccepting and Finish are the successor's, too, when it gives back; and
+// Unlend and Recall, if the predecessor dies meanwhile.
 type (
 	// Greet asks whether a successor that says this will do; answered by Greeted or Unfit.
 	Greet struct{ Hello *wire.Hello }
@@ -67,7 +68,7 @@ type (
 	Recall struct{ IDs []ID }
 )
 
-// What the successor does.
+// What the successor does. Borrow, Take, Own and Drop are the predecessor's, too, when it is given back to.
 type (
 	// Greeting sends HELLO.
 	Greeting struct{}

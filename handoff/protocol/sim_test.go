@@ -129,6 +129,10 @@ func (w *simulation) live() (live []*sess) {
 
 func (w *simulation) fire(x *side, t Timer) {
 	delete(x.timers, t)
+	switch t {
+	case HelloTimer, AnswerTimer, BeatTimer, ReturnTimer, ExitTimer:
+		w.impatient = w.impatient || x == &w.p
+	}
 	w.put(x, Expired{t})
 }
 

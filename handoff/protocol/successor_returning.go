@@ -98,9 +98,10 @@ func (s *Successor) giveBack() {
 	s.pump()
 }
 
-// pump does what can be done next. While a question is open, nothing can.
+// pump does what can be done next. While a question is open, nothing can. Sessions that were found to have ended are ours until Ended names
+// them: the predecessor has to hear of it before it hears DONE.
 func (s *Successor) pump() {
-	if s.then != nil || s.stage != givingBack || s.giver.pump() || !s.giver.idle() || s.gaveBack {
+	if s.then != nil || s.stage != givingBack || s.giver.pump() || s.gaveBack || s.giver.left() != nil {
 		return
 	}
 	s.gaveBack = true

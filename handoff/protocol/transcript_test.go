@@ -153,6 +153,7 @@ func (w *world) command(words []string) error {
 	case "expire":
 		if t := Timer(words[2]); x.timers[t] {
 			delete(x.timers, t)
+			w.impatient = true
 			w.put(x, Expired{t})
 			return nil
 		}

@@ -101,6 +101,9 @@ func (w *world) performP(out Output) []Input {
 			s.finishing = true
 		}
 	case Fence:
+		if !w.liar && !w.impatient && !w.cutOff {
+			w.foul("a successor that answers is fenced: %s", out.Reason)
+		}
 		w.fenced = true
 	case Recall:
 		w.onlyWithoutS("recall")

@@ -43,11 +43,19 @@ func (w *world) atEnd(x *side) {
 		if x.state != fsm.Adopting && !(back && x.state == fsm.Exited) {
 			w.foul("S is %s, and leaves", x.state)
 		}
-		if ours := w.where(func(s *sess) bool { return s.s == owned || s.s == sFrozen }); back && ours != nil && !w.liar {
-			w.foul("S leaves, and has not given back%s", list(ours))
-		}
 		if x.toldDeath && !x.asked && !w.liar && x.end.Result == ResultGaveUp && w.where(func(s *sess) bool { return s.s == owned }) != nil {
 			w.foul("S leaves what it owns, though P is dead")
+		}
+		if !back || w.liar {
+			return
+		}
+		for _, s := range w.sessions {
+			if !s.ended && s.p != ours {
+				w.foul("S leaves, and P has not got back session %d", s.id.N())
+			}
+		}
+		if ours := w.where(func(s *sess) bool { return s.s == owned || s.s == sFrozen }); ours != nil {
+			w.foul("S leaves, and has not given back%s", list(ours))
 		}
 		return
 	}

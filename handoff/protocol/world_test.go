@@ -19,13 +19,14 @@ type world struct {
 	log      func(line string)
 	wrong    []string // rules that were broken
 
-	journal  []Intend // not answered yet
-	intended map[int]bool
-	offers   int  // that P has made and not heard of
-	cutOff   bool // nothing goes through the channel any more
-	fenced   bool // the successor is being killed
-	handed   bool
-	reported []string
+	journal   []Intend // not answered yet
+	intended  map[int]bool
+	offers    int  // that P has made and not heard of
+	cutOff    bool // nothing goes through the channel any more
+	fenced    bool // the successor is being killed
+	impatient bool // a timer has run out in P that waits for an answer
+	handed    bool
+	reported  []string
 
 	liar bool // the other side says what it likes: one can only keep one's own house in order
 

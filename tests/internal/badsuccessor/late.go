@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"baton/conn"
 	"baton/conn/ping"
@@ -20,13 +19,10 @@ import (
 // lateWays are those of a real server to which something happens when it has served some sessions already: with the 200th session it takes,
 // in this list by name. The error refuses that session, and those after it.
 var lateWays = map[string]func() error{
-	"refuses-late":    func() error { return errors.New("no more of these") },
-	"runs-out-late":   func() error { return limit(unix.RLIMIT_NOFILE, openFiles()) },
-	"disk-full-late":  func() error { return limit(unix.RLIMIT_FSIZE, 0) },
-	"loop-hangs-late": func() error { time.AfterFunc(100*time.Millisecond, func() { hangLoops.Store(true) }); return nil },
+	"refuses-late":   func() error { return errors.New("no more of these") },
+	"runs-out-late":  func() error { return limit(unix.RLIMIT_NOFILE, openFiles()) },
+	"disk-full-late": func() error { return limit(unix.RLIMIT_FSIZE, 0) },
 }
-
-var hangLoops atomic.Bool
 
 // serve is the server's life, with something that happens.
 func serve(late func() error) {
@@ -57,12 +53,6 @@ type moody struct {
 	loaded func() error
 }
 
-func (m *moody) Serve(c *conn.Conn) error {
-	if hangLoops.Load() {
-		hang()
-	}
-	return m.Handler.Serve(c)
-}
 func (m *moody) Save(int) ([]byte, error) { return nil, nil }
 func (m *moody) Load(int, []byte) error   { return m.loaded() }
 
