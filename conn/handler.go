@@ -24,8 +24,10 @@ type Handler interface {
 	Serve(c *Conn) error
 }
 
-// Stateful is a Handler with something to remember. Save is called when the session is frozen for a move, Load on a fresh handler in
-// the process that takes it. The version is one of the protocol's; a state is only ever loaded with the version it was saved with.
+// Stateful is a Handler with something to remember. Save is called when the session is frozen for a move, and during a handoff after each
+// call of Serve, for the process that may have to go on with it; so it should be quick, and small (what is over about 200 bytes is only
+// safe once it has moved). It must not change anything. Load is called on a fresh handler in the process that takes the session. The version
+// is one of the protocol's; a state is only ever loaded with the version it was saved with. Neither runs beside Serve.
 type Stateful interface {
 	Handler
 	Save(version int) ([]byte, error)

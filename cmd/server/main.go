@@ -86,6 +86,7 @@ func parse(args []string, help io.Writer) (o options, err error) {
 	f.DurationVar(&o.Timeouts.Handoff, "handoff-timeout", 5*time.Minute, "how long a handoff may take in all")
 	f.DurationVar(&o.Timeouts.Drain, "drain-timeout", 30*time.Second, "how long busy sessions may keep the old process; then they are closed")
 	f.DurationVar(&o.Timeouts.Probation, "probation", 5*time.Second, "how long the old process stays to help if the new one dies")
+	f.DurationVar(&o.Timeouts.Return, "return-timeout", 10*time.Second, "how long a failing successor may take to give connections back; then it is killed")
 	f.DurationVar(&o.Timeouts.Stop, "stop-timeout", 5*time.Second, "how long clients may take to receive what was written to them, at a stop")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -126,7 +127,7 @@ func (o *options) validate(f *flag.FlagSet) error {
 	}
 	for name, d := range map[string]time.Duration{
 		"hello-timeout": o.Timeouts.Hello, "handoff-timeout": o.Timeouts.Handoff, "drain-timeout": o.Timeouts.Drain,
-		"probation": o.Timeouts.Probation, "stop-timeout": o.Timeouts.Stop,
+		"probation": o.Timeouts.Probation, "return-timeout": o.Timeouts.Return, "stop-timeout": o.Timeouts.Stop,
 	} {
 		if d <= 0 {
 			return usageError("-" + name + " has to be more than 0")
