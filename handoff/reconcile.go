@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"baton/conn"
+	"baton/fsm"
 	"baton/journal"
 )
 
@@ -66,33 +67,50 @@ func served(l journal.RunLog) (ids []conn.ID) {
 	return ids
 }
 
-// reconcilePast is a first start's: the runs before it have all ended, and those that died are not buried yet. It looks back to the newest
-// run that was sealed, or was buried by a later one.
+// reconcilePast is a first start's: the runs before it have all ended, and those that died are buried unless an earlier one has done it.
 func (r *run) reconcilePast() {
-	buried := map[int]bool{}
-	var dead []journal.RunLog
-	for n := r.number - 1; n > 0; n-- {
-		l, err := r.readDead(n)
-		if err != nil {
-			break // none, or none that can be read: Create has set it aside and said so
-		}
-		for _, e := range l.Events {
-			if u, ok := e.Data.(journal.Unsealed); ok {
-				buried[u.Run] = true
-			}
-		}
+	past, buried, giver := r.past()
+	for n, l := range past {
 		if l.Sealed || buried[n] {
-			break
+			continue
 		}
-		dead = append(dead, l)
-	}
-	for i, l := range dead {
 		lost := served(l)
-		if i+1 < len(dead) && l.Run.Predecessor == dead[i+1].Run.Number {
-			lost = append(lost, givenUnnoted(dead[i+1], l)...)
+		if from, ok := past[giver[n]]; ok && !from.Sealed {
+			lost = append(lost, givenUnnoted(from, l)...)
 		}
 		r.bury(l, lost)
 	}
+}
+
+// pastLimit is how many runs a start looks back, at most.
+const pastLimit = 256
+
+// past reads the journals of the runs before this one, as far back as the newest that was a first start itself: what was before it was its
+// to tell. It returns them by number, which of them were buried by one of the others, and who was about to give to whom.
+func (r *run) past() (past map[int]journal.RunLog, buried map[int]bool, giver map[int]int) {
+	past, buried, giver = map[int]journal.RunLog{}, map[int]bool{}, map[int]int{}
+	for n := r.number - 1; n > max(0, r.number-1-pastLimit); n-- {
+		l, err := r.readDead(n)
+		if err != nil {
+			continue // never written, removed, or set aside by Create, which has said so
+		}
+		past[n] = l
+		first := false
+		for _, e := range l.Events {
+			switch d := e.Data.(type) {
+			case journal.Hello:
+				giver[d.Run] = n // a successor that died young may not have noted whose it was
+			case journal.Unsealed:
+				buried[d.Run] = true
+			case journal.Move:
+				first = first || d.From == string(fsm.Starting) && d.To == string(fsm.Serving)
+			}
+		}
+		if first {
+			break
+		}
+	}
+	return past, buried, giver
 }
 
 // givenUnnoted are sessions that a dead predecessor gave, and that its dead successor had no time to note.
