@@ -262,6 +262,12 @@ func (s *space) books() *books {
 // died with it; for one that this run had accepted itself during the handoff, there is nobody else who could name it.
 func (b *books) explain(t testing.TB, lost []loss, died bool) {
 	t.Helper()
+	b.explainOr(t.Errorf, t, lost, died)
+}
+
+// explainOr is explain, with something else to do than to fail the test where a loss is not explained.
+func (b *books) explainOr(complain func(string, ...any), t testing.TB, lost []loss, died bool) {
+	t.Helper()
 	for _, l := range lost {
 		peer, err := netip.ParseAddrPort(l.local)
 		if err != nil {
@@ -275,7 +281,7 @@ func (b *books) explain(t testing.TB, lost []loss, died bool) {
 		case within && (died || b.native[peer]):
 		case l.open < 300*time.Millisecond || l.churn && l.open < time.Second: // accepted in the last moment of a run, and not in its file yet
 		default:
-			t.Errorf("lost, and nobody says why: %s connection %s: %s (in the file of a dead run: %v)", l.kind, l.local, l.what, within)
+			complain("lost, and nobody says why: %s connection %s: %s (in the file of a dead run: %v)", l.kind, l.local, l.what, within)
 		}
 	}
 }
