@@ -75,8 +75,8 @@ func (r *run) reconcilePast() {
 			continue
 		}
 		lost := served(l)
-		if from, ok := past[giver[n]]; ok && !from.Sealed {
-			lost = append(lost, givenUnnoted(from, l)...)
+		if from, ok := past[giver[n]]; ok && !from.Sealed && !buried[giver[n]] && !parted(l) {
+			lost = append(lost, inNoHands(from, l)...)
 		}
 		r.bury(l, lost)
 	}
@@ -113,19 +113,33 @@ func (r *run) past() (past map[int]journal.RunLog, buried map[int]bool, giver ma
 	return past, buried, giver
 }
 
-// givenUnnoted are sessions that a dead predecessor gave, and that its dead successor had no time to note.
-func givenUnnoted(from, to journal.RunLog) (ids []conn.ID) {
-	known := map[conn.ID]bool{}
-	for _, s := range to.Sessions {
-		known[s.ID] = s.Place != journal.Taken // that it was given, too, had yet to be noted
-	}
-	for _, c := range to.Closed {
-		known[c.ID] = true
-	}
-	for _, s := range from.Sessions {
-		if s.Place == journal.Given && !known[s.ID] {
-			ids = append(ids, s.ID)
+// parted reports whether a successor's file says that its predecessor took leave of it: its end had nothing to do with the other's then.
+func parted(successor journal.RunLog) bool {
+	return slices.ContainsFunc(successor.Events, func(e journal.Event) bool { return e.Data.Kind() == journal.Bye{}.Kind() })
+}
+
+// inNoHands are sessions that one of two runs, which died together, gave, there or back, and that the other had no time to note.
+func inNoHands(a, b journal.RunLog) (ids []conn.ID) {
+	given, held := map[conn.ID]bool{}, map[conn.ID]bool{}
+	for _, l := range []journal.RunLog{a, b} {
+		for _, s := range l.Sessions {
+			switch s.Place {
+			case journal.Given:
+				given[s.ID] = true
+			case journal.Taken: // that it was given, too, had yet to be noted
+			default:
+				held[s.ID] = true
+			}
+		}
+		for _, c := range l.Closed {
+			held[c.ID] = held[c.ID] || c.Reason != stayed
 		}
 	}
+	for id := range given {
+		if !held[id] {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
 	return ids
 }

@@ -243,10 +243,13 @@ func (r *run) adopt(s *conn.State) {
 	})
 }
 
+// stayed is said of sessions that were about to come, or to come back, and did not.
+const stayed = "stayed with the other run, or ended there"
+
 // drop notes sessions that did not come after all.
 func (r *run) drop(ids []conn.ID) {
 	for _, id := range ids {
-		r.journal.Closed(uint64(id), "stayed with the predecessor, or ended there", 0, 0)
+		r.journal.Closed(uint64(id), stayed, 0, 0)
 	}
 }
 

@@ -150,6 +150,8 @@ type loss struct {
 	what  string
 }
 
+func (l loss) peer() netip.AddrPort { return netip.MustParseAddrPort(l.local) }
+
 // finish is ebb for a herd whose server was always there: dials must not fail.
 func (h *herd) finish() (lost []loss, drops int64) {
 	h.t.Helper()
@@ -201,16 +203,13 @@ func (h *herd) ebb() (lost []loss, drops int64) {
 
 // books is what the journals of all runs say of sessions.
 type books struct {
-	peers  map[journal.ID]netip.AddrPort
-	named  map[netip.AddrPort]string // closed, by whoever served it or found it lost, with the reason
-	within map[netip.AddrPort]int    // still open in the file of a run that died: lost with it, and nobody else had it
-	native map[netip.AddrPort]bool   // and that run had accepted them itself
-	logs   []journal.RunLog
+	peers map[journal.ID]netip.AddrPort
+	named map[netip.AddrPort]string // closed, by whoever served it or found it lost, with the reason
+	logs  []journal.RunLog
 }
 
 func (s *space) books() *books {
-	b := &books{peers: map[journal.ID]netip.AddrPort{}, named: map[netip.AddrPort]string{}, within: map[netip.AddrPort]int{},
-		native: map[netip.AddrPort]bool{}, logs: s.journals()}
+	b := &books{peers: map[journal.ID]netip.AddrPort{}, named: map[netip.AddrPort]string{}, logs: s.journals()}
 	for _, l := range b.logs {
 		for _, r := range l.Sessions {
 			if r.Peer.IsValid() {
@@ -223,67 +222,79 @@ func (s *space) books() *books {
 			}
 		}
 	}
-	name := func(id journal.ID, reason string) {
-		if reason != "end of stream" && !strings.HasPrefix(reason, "stayed with") {
-			b.named[b.peers[id]] = reason
-		}
-	}
-	held := map[journal.ID]bool{} // by somebody who lives, or ended on purpose
 	for _, l := range b.logs {
 		for _, r := range l.Closed {
-			name(r.ID, r.Reason)
+			b.name(r.ID, r.Reason)
 		}
 		for _, e := range l.Events {
-			if c, ok := e.Data.(journal.Closed); ok {
-				name(c.Session, c.Reason)
-			}
-		}
-		if l.Live || l.Sealed {
-			for _, r := range l.Sessions {
-				held[r.ID] = held[r.ID] || r.Place == journal.Own || r.Place == journal.Lent
-			}
-		}
-	}
-	for _, l := range b.logs {
-		if l.Live || l.Sealed {
-			continue
-		}
-		for _, r := range l.Sessions {
-			if r.Place != journal.Given && !held[r.ID] {
-				b.within[b.peers[r.ID]] = l.Run.Number
-				b.native[b.peers[r.ID]] = uint64(r.ID)>>40 == uint64(l.Run.Number)
+			switch d := e.Data.(type) {
+			case journal.Closed:
+				b.name(d.Session, d.Reason)
+			case journal.Verdict:
+				if strings.HasPrefix(d.Verdict, "lost with") {
+					for _, id := range d.Sessions {
+						b.name(journal.ID(id), d.Verdict)
+					}
+				}
 			}
 		}
 	}
 	return b
 }
 
-// explain says of each loss why, and fails the test where nobody says. died allows that a session is only found in the file of the run that
-// died with it; for one that this run had accepted itself during the handoff, there is nobody else who could name it.
-func (b *books) explain(t testing.TB, lost []loss, died bool) {
-	t.Helper()
-	b.explainOr(t.Errorf, t, lost, died)
+// name notes why a session ended. Those that their clients ended are not asked for.
+func (b *books) name(id journal.ID, reason string) {
+	if reason != "end of stream" && !strings.HasPrefix(reason, "stayed with") {
+		b.named[b.peers[id]] = reason
+	}
 }
 
-// explainOr is explain, with something else to do than to fail the test where a loss is not explained.
-func (b *books) explainOr(complain func(string, ...any), t testing.TB, lost []loss, died bool) {
-	t.Helper()
-	for _, l := range lost {
-		peer, err := netip.ParseAddrPort(l.local)
-		if err != nil {
-			t.Errorf("lost: %+v: %v", l, err)
-			continue
+// explain says of each loss why, and fails the test where no journal does. Who has just survived another run may still be reading its file.
+func (s *space) explain(lost []loss) *books {
+	s.t.Helper()
+	var b *books
+	var unnamed []loss
+	for range 40 {
+		b = s.books()
+		if unnamed = b.unnamed(lost); len(unnamed) == 0 {
+			return b
 		}
-		_, named := b.named[peer]
-		_, within := b.within[peer]
-		switch {
-		case named:
-		case within && (died || b.native[peer]):
-		case l.open < 300*time.Millisecond || l.churn && l.open < time.Second: // accepted in the last moment of a run, and not in its file yet
-		default:
-			complain("lost, and nobody says why: %s connection %s: %s (in the file of a dead run: %v)", l.kind, l.local, l.what, within)
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, l := range unnamed {
+		s.t.Errorf("lost, and nobody says why: %s connection %s, open for %v: %s\n%s", l.kind, l.local, l.open, l.what, b.about(l.peer()))
+	}
+	return b
+}
+
+// unnamed leaves out connections that were accepted in the last moment of a run, and were not in its file yet: nobody else knew them.
+func (b *books) unnamed(lost []loss) []loss {
+	return slices.DeleteFunc(slices.Clone(lost), func(l loss) bool {
+		_, named := b.named[l.peer()]
+		return named || l.open < 300*time.Millisecond || l.churn && l.open < time.Second
+	})
+}
+
+// about is all that the journals say of a client's session.
+func (b *books) about(peer netip.AddrPort) string {
+	var text strings.Builder
+	for _, l := range b.logs {
+		fmt.Fprintf(&text, "run %d (live %v, sealed %v, last event %d):\n", l.Run.Number, l.Live, l.Sealed, l.Last().Seq)
+		for _, r := range l.Sessions {
+			if r.Peer == peer {
+				fmt.Fprintf(&text, "  open: %+v\n", r)
+			}
+		}
+		for _, r := range l.Closed {
+			if r.Peer == peer {
+				fmt.Fprintf(&text, "  closed: %+v\n", r)
+			}
+		}
+		for _, e := range l.Events {
+			fmt.Fprintf(&text, "  %d %v %+v\n", e.Seq, time.Duration(e.Mono), e.Data)
 		}
 	}
+	return text.String()
 }
 
 // checkOneServes fails the test if two runs served at the same time, as far as their journals know. (Their clocks are the same to some µs.)

@@ -286,9 +286,7 @@ func strike(t *testing.T, b blow, doomed bool) (o outcome) {
 		}
 	}
 	waitFor(t, patience, "only the idle sessions are left", func() bool { return s.status().Sessions == stand })
-	books := s.books()
-	books.explain(t, losses, doomed)
-	books.checkOneServes(t)
+	s.explain(losses).checkOneServes(t)
 	s.replay()
 	for _, c := range h.idle {
 		c.Close()

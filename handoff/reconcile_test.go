@@ -1,0 +1,54 @@
+package handoff
+
+import (
+	"slices"
+	"testing"
+
+	"baton/conn"
+	"baton/journal"
+)
+
+// A session is in two files at most, and what they say of it may be a group commit old.
+func TestInNoHands(t *testing.T) {
+	const absent, closed, kept = journal.Place(100), journal.Place(101), journal.Place(102) // 102: the row is gone, for it stayed with the other
+	for _, c := range []struct {
+		name   string
+		a, b   journal.Place
+		nobody bool
+	}{
+		{"given, and the other knows nothing of it", journal.Given, absent, true},
+		{"given, and the other has its state", journal.Given, journal.Taken, true},
+		{"given, and noted there", journal.Given, journal.Own, false},
+		{"given, and lent back", journal.Given, journal.Lent, false},
+		{"given, and on its way back", journal.Given, journal.Offered, false},
+		{"given back, and not noted", journal.Given, journal.Given, true},
+		{"given back, and its state is here", journal.Taken, journal.Given, true},
+		{"accepted there, given back, and not noted", absent, journal.Given, true},
+		{"given back, and noted", journal.Own, journal.Given, false},
+		{"given, and it ended there", journal.Given, closed, false},
+		{"given back, and it ended here", closed, journal.Given, false},
+		{"given at the second try", journal.Given, kept, true},
+		{"never given", journal.Own, journal.Taken, false},
+		{"offered", journal.Offered, journal.Taken, false},
+	} {
+		var logs [2]journal.RunLog
+		for i, place := range []journal.Place{c.a, c.b} {
+			switch place {
+			case absent:
+			case closed:
+				logs[i].Closed = []journal.ClosedSession{{ID: 7, Reason: "end of stream"}}
+			case kept:
+				logs[i].Closed = []journal.ClosedSession{{ID: 7, Reason: stayed}}
+			default:
+				logs[i].Sessions = []journal.Session{{ID: 7, Place: place}}
+			}
+		}
+		want := []conn.ID(nil)
+		if c.nobody {
+			want = []conn.ID{7}
+		}
+		if got := inNoHands(logs[0], logs[1]); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", c.name, got, want)
+		}
+	}
+}
