@@ -74,7 +74,7 @@ func (l *loop) abandon(c *Conn) {
 	defer c.mu.Unlock()
 	switch {
 	case c.served():
-		c.out.end(ErrStopped)
+		c.out.cut(ErrStopped)
 		l.close(c, true)
 	case c.phase == frozen:
 		l.leave(c)

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"testing"
+	"time"
 
 	"baton/conn"
+
+	"golang.org/x/sys/unix"
 )
 
 // However far a move has come, closing either server, or leaving, leaves no descriptor (start checks that), ends what is its own, and
@@ -159,6 +163,35 @@ func TestShutdownWithStuckClient(t *testing.T) {
 	r.waitClosed(t, 2)
 	if _, err := io.Copy(io.Discard, stuck); err == nil {
 		t.Error("a client that was cut off took it for the end")
+	}
+}
+
+// A session whose client has sent its FIN, and whose last output is never taken, did not end in peace, and does not say so.
+func TestReasonOfCutOutput(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(*conn.Server, *net.TCPConn)
+		want error
+	}{
+		{"the server stops", func(s *conn.Server, _ *net.TCPConn) { s.Shutdown(expired()) }, conn.ErrStopped},
+		{"the write timeout strikes", func(*conn.Server, *net.TCPConn) {}, conn.ErrWriteTimeout},
+		{"the client resets", func(_ *conn.Server, c *net.TCPConn) { c.SetLinger(0); c.Close() }, unix.EPIPE}, // after its FIN, the kernel says so
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, r := start(t, conn.Config{MaxOutput: 64 << 20, WriteTimeout: 500 * time.Millisecond})
+			client := dial(t, listen(t, s, "ping"))
+			waitLen(t, s, 1)
+			session := s.Get(s.IDs()[0])
+			session.Write(make([]byte, 32<<20)) // more than the socket takes
+			session.Close(nil)
+			client.CloseWrite()
+			c.end(s, client)
+			for _, err := range r.waitClosed(t, 1) {
+				if !errors.Is(err, c.want) {
+					t.Errorf("it ended with %v, want %v", err, c.want)
+				}
+			}
+		})
 	}
 }
 

@@ -2,6 +2,8 @@ package conn
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 
@@ -163,12 +165,27 @@ func (o *output) fail(err error) {
 
 // failLocked makes err the session's reason to end, and what every later Write returns, unless there was one before.
 func (o *output) failLocked(err error) {
+	o.blamed = o.blamed || !o.closing
+	o.cutLocked(err)
 	o.failed, o.stuck = true, false
 	o.buf, o.writeBy = nil, 0
 	o.full.Store(false)
-	if !o.closing {
-		o.closing, o.blamed, o.reason = true, true, err
+}
+
+// cut ends the session with this reason. What waits is not sent any more.
+func (o *output) cut(reason error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cutLocked(reason)
+}
+
+// cutLocked: a session that was ending in peace, and whose last output is lost, did not end in peace.
+func (o *output) cutLocked(reason error) {
+	peace := o.reason == nil || errors.Is(o.reason, io.EOF)
+	if !o.closing || peace && len(o.buf) > 0 {
+		o.reason = reason
 	}
+	o.closing = true
 }
 
 // close drops what could not be sent, and returns the session's reason to end. From here no Write touches the descriptor.

@@ -92,10 +92,9 @@ func (k *talker) talk(c net.Conn, random *rand.Rand) error {
 	return expectEnd(c)
 }
 
-// strikes are what is done to whom. A return is a successor that is asked to end, and gives everything back; in the middle of that, the
-// rest is done.
+// strikes are what is done to whom.
 var strikes = []string{"nothing", "kill successor", "kill successor", "kill predecessor", "kill predecessor", "stop successor", "stop predecessor",
-	"stop both", "kill both", "return", "return, kill successor", "return, kill predecessor", "return, stop predecessor", "return, kill both"}
+	"stop both", "kill both"}
 
 func TestChaos(t *testing.T) {
 	seed := *chaosSeed
@@ -199,12 +198,6 @@ func (s *space) hit(what string, delay, pause time.Duration) (survivor int) {
 	first := s.pid()
 	up := s.launch(s.command(programs.server, "-w", s.dir, "-upgrade"))
 	time.Sleep(delay)
-	if rest, ok := strings.CutPrefix(what, "return"); ok {
-		if what = strings.TrimPrefix(rest, ", "); slices.Contains(s.servers(), first) {
-			signalAll(syscall.SIGTERM, s.others(first)...)
-		}
-		time.Sleep(pause / 100)
-	}
 	verb, whom, _ := strings.Cut(what, " ")
 	var targets []int
 	switch whom {
