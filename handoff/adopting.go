@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"fmt"
 	"os"
 	"slices"
 
@@ -16,6 +17,11 @@ import (
 
 // adopt takes over the listeners that came with WELCOME, and opens those that are new.
 func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
+	if w.Version != wire.Version {
+		return []protocol.Input{protocol.NotAdopted{
+			Reason: fmt.Sprintf("the predecessor chose version %d of the handoff, this run speaks %d", w.Version, wire.Version),
+		}}
+	}
 	fds := t.received
 	t.received = nil
 	t.r.mu.Lock() // status reads it

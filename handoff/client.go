@@ -11,8 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrNoServer says that no server is running in a workspace. One that is there and cannot be reached is another error.
@@ -54,12 +52,14 @@ const answerTimeout = 15 * time.Second
 
 // explainDial tells whether nobody is there, or somebody who cannot be reached.
 func explainDial(dir string, err error) error {
-	for _, nobody := range []error{unix.ENOENT, unix.ENOTDIR, unix.ECONNREFUSED, unix.EINVAL} { // the last: a path too long to be bound
-		if errors.Is(err, nobody) {
-			return fmt.Errorf("%w in %s (%w)", ErrNoServer, dir, err)
-		}
+	if !isNobody(err) {
+		return fmt.Errorf("the server in %s cannot be reached: %w", dir, err)
 	}
-	return fmt.Errorf("the server in %s cannot be reached: %w", dir, err)
+	if pid := (&workspace{dir}).holder(); pid > 0 {
+		return fmt.Errorf("a server (pid %d) is running in %s, but its control socket was removed, or is not there yet (%w); "+
+			"an upgrade puts it back: kill -USR2 %d", pid, dir, err, pid)
+	}
+	return fmt.Errorf("%w in %s (%w)", ErrNoServer, dir, err)
 }
 
 // Status asks the server how it is. The error is ErrNoServer if there is none.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 )
@@ -29,8 +30,8 @@ type Update struct {
 }
 
 type controlServer struct {
-	http http.Server
-	done chan struct{}
+	http    http.Server
+	serving sync.WaitGroup
 }
 
 func (r *run) serveControl() (*controlServer, error) {
@@ -42,17 +43,17 @@ func (r *run) serveControl() (*controlServer, error) {
 	mux.HandleFunc("GET /status", r.handleStatus)
 	mux.HandleFunc("POST /upgrade", r.handleUpgrade)
 	mux.HandleFunc("GET /journal", r.handleJournal)
-	c := &controlServer{done: make(chan struct{})}
+	c := &controlServer{}
 	c.http = http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelWarn),
 	}
-	go func() {
-		defer close(c.done)
-		c.http.Serve(&ownersOnly{l, r.log})
-	}()
+	c.serve(&ownersOnly{l, r.log})
 	return c, nil
 }
+
+// serve answers at one more listener, until close.
+func (c *controlServer) serve(l net.Listener) { c.serving.Go(func() { c.http.Serve(l) }) }
 
 // close lets answers that are under way be finished, for a moment.
 func (c *controlServer) close() {
@@ -61,7 +62,7 @@ func (c *controlServer) close() {
 	if c.http.Shutdown(ctx) != nil {
 		c.http.Close()
 	}
-	<-c.done
+	c.serving.Wait()
 }
 
 // ownersOnly is a listener that turns away processes of other users.

@@ -16,9 +16,9 @@ import (
 
 // answerDoor greets those who connect, one at a time for each: a process that only wants to know whether somebody is here, a successor
 // that we have started, or one that wants to take over.
-func (r *run) answerDoor() {
+func (r *run) answerDoor(l *net.UnixListener) {
 	for {
-		c, err := r.socket.AcceptUnix()
+		c, err := l.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}

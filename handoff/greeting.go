@@ -66,6 +66,9 @@ func (g *giving) fit(h *wire.Hello) (err error) {
 	if !slices.Contains(h.Versions, wire.Version) {
 		return fmt.Errorf("the successor speaks versions %v of the handoff, this run speaks %d", h.Versions, wire.Version)
 	}
+	if err := sameClock(g.peer.peer.pid); err != nil {
+		return err
+	}
 	if g.versions, err = g.r.srv.Negotiate(h.States); err != nil {
 		return fmt.Errorf("the successor cannot take every session: %w", err)
 	}

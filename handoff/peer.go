@@ -118,3 +118,15 @@ func kill(pidfd *os.File) error {
 	}
 	return errors.Join(cerr, err)
 }
+
+// sameClock refuses a process whose CLOCK_MONOTONIC is another one (time_namespaces(7)): the two would not agree on how long a session has
+// stood still, nor on what came first.
+func sameClock(pid int) error {
+	ours, err := os.Readlink("/proc/self/ns/time")
+	theirs, perr := os.Readlink(fmt.Sprintf("/proc/%d/ns/time", pid))
+	if err != nil || perr != nil || ours == theirs {
+		return nil // where there are no such namespaces, there is one clock
+	}
+	return fmt.Errorf("the successor (pid %d) is in another time namespace than this run, and its monotonic clock is another one; start it in the same",
+		pid)
+}

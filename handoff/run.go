@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,7 +162,7 @@ func (r *run) findPredecessor() (role, *net.UnixConn, error) {
 		return "", nil, err
 	}
 	if r.lock == nil {
-		return "", nil, r.occupied(r.ws.pid())
+		return "", nil, r.occupied(cmp.Or(r.ws.pid(), r.ws.holder()))
 	}
 	return roleFirst, nil, nil
 }
@@ -208,7 +209,7 @@ func (r *run) prepare(how role) error {
 	if r.control, err = r.serveControl(); err != nil {
 		return err
 	}
-	go r.answerDoor()
+	go r.answerDoor(r.socket)
 	return nil
 }
 

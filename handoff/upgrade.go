@@ -79,11 +79,13 @@ func (r *run) upgrade(ctx context.Context, req *request) (gone bool) {
 		g.decline(err)
 		return false
 	}
+	r.mend()
 	r.journal.Record(journal.Handoff{
 		ID: g.report.ID, Role: journal.Predecessor, Trigger: req.trigger, Binary: g.command()[0], Check: req.check,
 	})
 	defer r.journal.EndHandoff()
 	if err := r.fsm.Move(ctx, fsm.Preparing, req.trigger); err != nil {
+		r.journal.Record(journal.Refused{Reason: err.Error()}) // for when the disk is well again
 		g.decline(err)
 		return false
 	}

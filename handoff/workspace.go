@@ -55,6 +55,7 @@ func ownDir(dir string) error {
 		return fmt.Errorf("workspace: %w", err)
 	}
 	var st unix.Stat_t
+	denied := unix.Access(dir, unix.W_OK)
 	if err := unix.Stat(dir, &st); err != nil {
 		return fmt.Errorf("workspace: %w", &os.PathError{Op: "stat", Path: dir, Err: err})
 	}
@@ -65,8 +66,8 @@ func ownDir(dir string) error {
 		return fmt.Errorf("workspace: %s belongs to uid %d, and this process runs as %d; choose another -w", dir, st.Uid, os.Geteuid())
 	case st.Mode&0o022 != 0:
 		return fmt.Errorf("workspace: %s can be written by others (mode %04o); chmod go-w it, or choose another -w", dir, st.Mode&0o7777)
-	case unix.Access(dir, unix.W_OK) != nil:
-		return fmt.Errorf("workspace: %s is not writable", dir)
+	case denied != nil:
+		return fmt.Errorf("workspace: %s is not writable: %w", dir, denied)
 	}
 	return nil
 }

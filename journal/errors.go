@@ -1,6 +1,12 @@
 package journal
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
 
 // What is wrong with a file.
 var (
@@ -23,3 +29,18 @@ var (
 	// ErrHung reports a disk that has not answered for [Options.Hung].
 	ErrHung = errors.New("journal: the disk does not answer")
 )
+
+// explain makes of a file's error one for a sentence that names the file already, and says what to do where that is plain.
+func explain(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w; make room there", err)
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w; it has to be mounted for writing", err)
+	}
+	return err
+}

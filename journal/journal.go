@@ -57,7 +57,7 @@ func Create(dir string, r Run, opt Options) (*Journal, error) {
 	r.Number = number
 	d, err := createDisk(path, r, opt.Recent)
 	if err != nil {
-		return nil, fmt.Errorf("journal: create %s: %w", path, err)
+		return nil, fmt.Errorf("journal: create %s: %w", path, explain(err))
 	}
 	j := newJournal(path, r, opt, d)
 	for _, a := range aside {

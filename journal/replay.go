@@ -143,11 +143,23 @@ func takesPart(l RunLog, handoff string) bool {
 	return slices.ContainsFunc(l.Events, func(e Event) bool { return e.Handoff == handoff })
 }
 
-// newest is the handoff that began last.
+// newest is the handoff that began last, of logs in the order of their numbers. No clock is asked, since a boot may lie in between, and the
+// wall clock may have been set back: a line's predecessors have growing numbers, and each knows the order of its own handoffs.
 func newest(logs []RunLog) (id string) {
-	for _, e := range merge(logs) {
-		if h, ok := e.Data.(Handoff); ok {
-			id = h.ID
+	from, own := -1, false
+	for _, l := range logs {
+		for _, e := range l.Events {
+			h, ok := e.Data.(Handoff)
+			if !ok {
+				continue
+			}
+			giver, told := h.PeerRun, h.Role == Predecessor
+			if told {
+				giver = l.Run.Number
+			}
+			if giver > from || giver == from && (told || !own) {
+				id, from, own = h.ID, giver, told
+			}
 		}
 	}
 	return id
@@ -208,6 +220,9 @@ func runLine(l RunLog) RunLine {
 	if !l.Live && l.Err == nil {
 		r.Ended = new(time.Time)
 		*r.Ended = l.Last().Wall
+		if len(l.Events) > 0 {
+			r.lasted = time.Duration(l.Last().Mono - l.Events[0].Mono)
+		}
 	}
 	r.End = end(l)
 	return r

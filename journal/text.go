@@ -116,7 +116,7 @@ func (r RunLine) span() string {
 	case r.Ended == nil:
 		return "since " + stamp(r.Started)
 	}
-	return stamp(r.Started) + " for " + lasted(r.Ended.Sub(r.Started))
+	return stamp(r.Started) + " for " + lasted(r.lasted)
 }
 
 // tally is what the run's sessions did.

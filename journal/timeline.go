@@ -94,4 +94,6 @@ type RunLine struct {
 	Events   int            `json:"events"`
 	Counters Counters       `json:"counters"`
 	Sessions map[string]int `json:"sessions"` // rows by place
+
+	lasted time.Duration // by the monotonic clock
 }

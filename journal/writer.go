@@ -98,7 +98,7 @@ func (j *Journal) put(batch *pending) (err error) {
 		}
 	}()
 	if err := j.disk.put(batch); err != nil {
-		return fmt.Errorf("journal: write %s: %w", j.path, err)
+		return fmt.Errorf("journal: write %s: %w", j.path, explain(err))
 	}
 	return nil
 }
