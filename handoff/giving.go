@@ -274,7 +274,7 @@ func (g *giving) acceptAgain() {
 func (g *giving) recall(ids []conn.ID) {
 	verdicts := g.r.srv.Recall(ids)
 	kept := g.r.recordVerdicts(journal.Recalled, verdicts, g.report.To)
-	dead := g.report.To
-	g.r.background.Go(func() { g.r.mourn(dead, verdicts) })
+	dead, were := g.report.To, g.got
+	g.r.background.Go(func() { g.r.mourn(dead, were, verdicts) })
 	g.r.log.Error("the successor died", "handoff", g.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
 }

@@ -26,10 +26,11 @@ func (r *run) readDead(number int) (l journal.RunLog, err error) {
 	return l, err
 }
 
-// mourn names the sessions that went with a run which has died beside us, except those that are ours now, or were named.
-func (r *run) mourn(dead int, verdicts []conn.Verdict) {
+// mourn names the sessions that went with a run which has died beside us, except those that are ours now, or were (some have ended, and the
+// dead did not come to note that they had been given), or were named.
+func (r *run) mourn(dead int, were []conn.ID, verdicts []conn.Verdict) {
 	settled := map[conn.ID]bool{}
-	for _, id := range r.srv.IDs() {
+	for _, id := range append(r.srv.IDs(), were...) {
 		settled[id] = true
 	}
 	for _, v := range verdicts {
@@ -71,15 +72,33 @@ func served(l journal.RunLog) (ids []conn.ID) {
 func (r *run) reconcilePast() {
 	past, buried, giver := r.past()
 	for n, l := range past {
-		if l.Sealed || buried[n] {
-			continue
+		if !l.Sealed && !buried[n] {
+			r.bury(l, lostWith(n, past, buried, giver))
 		}
-		lost := served(l)
-		if from, ok := past[giver[n]]; ok && !from.Sealed && !buried[giver[n]] && !parted(l) {
-			lost = append(lost, inNoHands(from, l)...)
-		}
-		r.bury(l, lost)
 	}
+}
+
+// lostWith are the sessions that went with a run which died. What two runs that died had between them goes with the successor.
+func lostWith(run int, past map[int]journal.RunLog, buried map[int]bool, giver map[int]int) []conn.ID {
+	l := past[run]
+	lost := served(l)
+	if from, ok := past[giver[run]]; ok && !from.Sealed && !buried[giver[run]] && !parted(l) {
+		lost = append(lost, inNoHands(from, l)...)
+	}
+	if to, ok := past[newestSuccessor(giver, run)]; ok && to.Sealed && !parted(to) { // it had given back all that it had, and left
+		lost = append(lost, inNoHands(l, to)...)
+	}
+	return lost
+}
+
+// newestSuccessor is the last run that was about to get something of this one; 0 = none. What earlier ones gave back is noted since long.
+func newestSuccessor(giver map[int]int, run int) (newest int) {
+	for to, from := range giver {
+		if from == run {
+			newest = max(newest, to)
+		}
+	}
+	return newest
 }
 
 // pastLimit is how many runs a start looks back, at most.
@@ -118,7 +137,7 @@ func parted(successor journal.RunLog) bool {
 	return slices.ContainsFunc(successor.Events, func(e journal.Event) bool { return e.Data.Kind() == journal.Bye{}.Kind() })
 }
 
-// inNoHands are sessions that one of two runs, which died together, gave, there or back, and that the other had no time to note.
+// inNoHands are sessions that one of two runs gave, there or back, and that the other, which died, had no time to note.
 func inNoHands(a, b journal.RunLog) (ids []conn.ID) {
 	given, held := map[conn.ID]bool{}, map[conn.ID]bool{}
 	for _, l := range []journal.RunLog{a, b} {

@@ -52,3 +52,30 @@ func TestInNoHands(t *testing.T) {
 		}
 	}
 }
+
+// Run 2 gave everything back to run 1 and left, and so did run 3; run 1 died before it had noted what came from run 3.
+func TestLostWithWhatWasGivenBack(t *testing.T) {
+	log := func(sealed bool, places map[conn.ID]journal.Place, events ...journal.Data) (l journal.RunLog) {
+		l.Sealed = sealed
+		for id, place := range places {
+			l.Sessions = append(l.Sessions, journal.Session{ID: id, Place: place})
+		}
+		for _, e := range events {
+			l.Events = append(l.Events, journal.Event{Data: e})
+		}
+		return l
+	}
+	giver := map[int]int{2: 1, 3: 1}
+	past := map[int]journal.RunLog{
+		1: log(false, map[conn.ID]journal.Place{7: journal.Own, 8: journal.Given}),
+		2: log(true, map[conn.ID]journal.Place{6: journal.Given, 7: journal.Given, 8: journal.Given}), // 6 ended long ago
+		3: log(true, map[conn.ID]journal.Place{7: journal.Given, 8: journal.Given, 9: journal.Given}),
+	}
+	if got, want := lostWith(1, past, nil, giver), []conn.ID{7, 8, 9}; !slices.Equal(got, want) {
+		t.Errorf("run 3 has given everything back: %v, want %v", got, want)
+	}
+	past[3] = log(true, map[conn.ID]journal.Place{8: journal.Given}, journal.Bye{})
+	if got, want := lostWith(1, past, nil, giver), []conn.ID{7}; !slices.Equal(got, want) {
+		t.Errorf("run 3 went on, and stopped later: %v, want %v", got, want)
+	}
+}

@@ -30,8 +30,9 @@ type side struct {
 	versions map[string]int // of the states that are written for the other side, by protocol
 	slate    *conn.Slate    // nil = there is none so far
 	report   Handoff
-	aborted  bool // ABORT is in the journal
-	turned   bool // the other side has said ABORT
+	aborted  bool      // ABORT is in the journal
+	turned   bool      // the other side has said ABORT
+	got      []conn.ID // sessions that the other side gave; some may have ended since
 
 	newest    *batch                  // that came last
 	measuring sync.Mutex              // guards what follows
@@ -273,6 +274,7 @@ func (s *side) own(o protocol.Own) {
 	if n := s.r.srv.Own(o.Give.IDs, lates, func(at int64) { s.resumed(b, at) }); s.back {
 		s.report.Moved += n
 	}
+	s.got = append(s.got, o.Give.IDs...)
 	s.r.place(journal.Own, o.Give.IDs)
 	if unreadable != nil { // bytes are missing from one of these streams, and nobody can tell from which
 		for _, id := range o.Give.IDs {

@@ -29,6 +29,8 @@ type taking struct {
 	ended     chan protocol.End
 	apart     chan struct{} // closed when the predecessor is gone, or we are about to be
 	isApart   bool
+	died      bool           // the predecessor
+	verdicts  []conn.Verdict // on what it had
 }
 
 // succeed makes this process the successor of the one at the other end of c. It returns when it serves, or cannot.
@@ -230,6 +232,7 @@ func (t *taking) do(out protocol.Output) []protocol.Input {
 func (t *taking) noteInput(in protocol.Input) {
 	switch in := in.(type) {
 	case protocol.PeerDied:
+		t.died = true
 		t.r.journal.Record(journal.PeerDied{Run: t.peerRun, PID: t.peer.pid, How: in.How})
 		go t.r.ws.sweep()
 	case protocol.Received:
@@ -264,8 +267,7 @@ func (t *taking) rescue(ids []conn.ID) {
 	}
 	kept := t.r.recordVerdicts(journal.Rescued, verdicts, t.peerRun)
 	t.report.Moved += kept
-	dead := t.peerRun
-	t.r.background.Go(func() { t.r.mourn(dead, verdicts) })
+	t.verdicts = append(t.verdicts, verdicts...)
 	t.r.log.Error("the predecessor died", "handoff", t.report.ID, "rescued", kept, "lost", len(verdicts)-kept)
 }
 
@@ -273,7 +275,7 @@ func (t *taking) rescue(ids []conn.ID) {
 func (t *taking) recall(ids []conn.ID) {
 	verdicts := t.r.srv.Recall(ids)
 	kept := t.r.recordVerdicts(journal.Recalled, verdicts, t.peerRun)
-	go t.r.mourn(t.peerRun, verdicts)
+	t.verdicts = append(t.verdicts, verdicts...)
 	t.r.log.Error("the predecessor died", "handoff", t.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
 }
 
@@ -342,6 +344,10 @@ func (t *taking) parted() {
 		return
 	}
 	t.isApart = true
+	if t.died { // also when it had nothing to do with us: there may be sessions that it had not even lent
+		dead, were, verdicts := t.peerRun, t.got, t.verdicts
+		t.r.background.Go(func() { t.r.mourn(dead, were, verdicts) })
+	}
 	if t.report.Result == "" {
 		t.report.Result, t.report.Reason = protocol.ResultRescued, "the predecessor died"
 		t.report.Total = since(t.began)

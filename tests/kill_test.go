@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -93,10 +94,21 @@ func (c *idler) stands() bool {
 	return c.lost == nil
 }
 
+// idleLost asks all of the idle whether they stand, and returns those that do not. One that is left hanging is a failure.
 func (h *herd) idleLost() (lost []*idler) {
+	h.t.Helper()
+	var asking sync.WaitGroup
 	for _, c := range h.idle {
-		if !c.stands() {
-			lost = append(lost, c)
+		asking.Go(func() { c.stands() })
+	}
+	asking.Wait()
+	for _, c := range h.idle {
+		if c.lost == nil {
+			continue
+		}
+		lost = append(lost, c)
+		if errors.Is(c.lost, os.ErrDeadlineExceeded) {
+			h.t.Errorf("left hanging: idle connection %v: %v", c.LocalAddr(), c.lost)
 		}
 	}
 	return lost

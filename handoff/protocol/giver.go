@@ -194,8 +194,9 @@ func (g *giver) refusedAgain(m *wire.Take) (wire.Refusal, bool) {
 	return m.Refused[i], true
 }
 
-// taken lets go of what was taken, and takes back what was not. It asks a question if anything was taken.
-func (g *giver) taken(m *wire.Take) {
+// taken lets go of what was taken, and takes back what was not: to be tried again, and told to end if there is no time for that. It asks a
+// question if anything was taken.
+func (g *giver) taken(m *wire.Take, hurried bool) {
 	g.offers = g.offers[1:]
 	if len(m.Refused) > 0 {
 		ids := refusedIn(m)
@@ -206,6 +207,9 @@ func (g *giver) taken(m *wire.Take) {
 			g.refused[r.ID] = true
 		}
 		g.tryLater(ids)
+		if hurried { // they were frozen when the others were told
+			g.finish(ids)
+		}
 	}
 	if len(m.IDs) == 0 {
 		return

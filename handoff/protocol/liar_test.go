@@ -54,7 +54,7 @@ func TestSuccessorThatLies(t *testing.T) {
 		for range rapid.IntRange(0, 60).Draw(t, "events") {
 			list := w.choices()
 			if w.p.begun && w.p.end == nil && rapid.IntRange(0, 4).Draw(t, "lie") == 0 {
-				list = []event{{"a lie", func() { w.put(&w.p, Received{drawMessage(t)}) }}}
+				list = []event{{"a lie", func(*world) { w.put(&w.p, Received{drawMessage(t)}) }}}
 				w.offers = -1000 // as if all were answered
 			}
 			if len(list) > 0 {

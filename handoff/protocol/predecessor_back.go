@@ -151,7 +151,7 @@ func (p *Predecessor) doneThere(m *wire.Done) {
 	if m.Moved != p.receiver.moved {
 		p.do(Report{fmt.Sprintf("%d sessions came back, the successor says %d", p.receiver.moved, m.Moved)})
 	}
-	if left := p.theirsStill(); len(left) > 0 {
+	if left := append(p.theirsStill(), p.receiver.at(missed)...); len(left) > 0 {
 		p.giveUpOn(fmt.Sprintf("it kept %d sessions", len(left)))
 		return
 	}

@@ -89,10 +89,7 @@ func (p *Predecessor) taken(m *wire.Take) {
 		return
 	}
 	p.theirs = p.theirs || len(m.IDs) > 0
-	p.giver.taken(m)
-	if p.hurried {
-		p.giver.finish(refusedIn(m)) // they were frozen when the others were told
-	}
+	p.giver.taken(m, p.hurried)
 	if len(m.IDs) == 0 {
 		p.pump()
 	}

@@ -31,7 +31,10 @@ func TestEverythingThatMayHappen(t *testing.T) {
 		}
 		w.comeToAnEnd()
 		if len(faults) == 0 {
-			w.nothingWentWrong()
+			w.nothingWentWrong(map[bool]Result{true: ResultChecked, false: ResultDone}[w.pm.check])
+			if err := w.err(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if w.p.end != nil {
 			ends[string(w.p.end.Result)]++
@@ -78,7 +81,7 @@ func (w *simulation) pick(label string, n int) int {
 
 func (w *simulation) happen(e event) {
 	w.log("- " + e.name)
-	e.do()
+	e.do(w.world)
 	w.watch()
 	if err := w.err(); err != nil {
 		w.t.Fatal(err)
@@ -89,98 +92,22 @@ func (w *simulation) happen(e event) {
 func (w *simulation) choices() []event {
 	goesOn := w.events()
 	list := slices.Concat(goesOn, goesOn, goesOn, goesOn)
-	add := func(name string, do func()) { list = append(list, event{name, do}) }
+	add := func(name string, do func(w *world)) { list = append(list, event{name, do}) }
+	list = append(list, w.besides()...)
 	for _, s := range w.live() {
-		n := s.id.N()
-		if x := w.canEnd(s); x != nil && !x.stopped {
-			add(fmt.Sprintf("%d ends", n), func() { w.endSession(s) })
-			add(fmt.Sprintf("%d is served", n), func() { w.serve(s) })
-		}
-		if s.p == ours && w.p.alive || s.s == owned && w.s.alive {
-			add(fmt.Sprintf("%d is busy: %v", n, !s.busy), func() { s.busy = !s.busy })
-		}
-		if s.p == frozen && w.p.alive && !w.p.stopped || s.s == sFrozen && w.s.alive && !w.s.stopped {
-			add(fmt.Sprintf("%d is written to", n), func() { w.push(s) })
+		if id := s.id; s.p == ours && w.p.alive || s.s == owned && w.s.alive {
+			add(fmt.Sprintf("%d is busy: %v", id.N(), !s.busy), func(w *world) { w.sessions[id].busy = !w.sessions[id].busy })
 		}
 	}
-	for _, x := range []*side{&w.p, &w.s} {
+	for _, x := range w.sides() {
 		if x.stopped {
-			add(x.name+" goes on", func() { x.stopped = false })
+			list = append(list, x.on(x.name+" goes on", func(w *world, x *side) { x.stopped = false }))
 			continue
-		}
-		if x.accepting && len(w.sessions) < 9 {
-			add("a session opens in "+x.name, func() { w.open(x) })
 		}
 		for _, timer := range []Timer{RetryTimer, BeatTimer, ProbationTimer} {
 			if x.timers[timer] && !(timer == BeatTimer && w.pm.missed >= 2) {
-				add(fmt.Sprintf("timer %s of %s", timer, x.name), func() { w.fire(x, timer) })
+				list = append(list, x.runsOut(timer))
 			}
-		}
-	}
-	return list
-}
-
-func (w *simulation) live() (live []*sess) {
-	for _, id := range w.where(func(s *sess) bool { return !s.ended && s.lost == "" }) {
-		live = append(live, w.sessions[id])
-	}
-	return live
-}
-
-func (w *simulation) fire(x *side, t Timer) {
-	delete(x.timers, t)
-	switch t {
-	case HelloTimer, AnswerTimer, BeatTimer, ReturnTimer, ExitTimer:
-		w.impatient = w.impatient || x == &w.p
-	}
-	w.put(x, Expired{t})
-}
-
-// faults are the things that may go wrong now; some only show later.
-func (w *simulation) faults() (list []event) {
-	add := func(name string, do func()) { list = append(list, event{"FAULT " + name, do}) }
-	for _, x := range []*side{&w.p, &w.s} {
-		if !x.alive || !x.begun {
-			continue
-		}
-		add(x.name+" is killed", func() { w.die(x) })
-		for after := range 4 {
-			add(fmt.Sprintf("%s is killed after %d more acts", x.name, after), func() { x.actsLeft = after })
-		}
-		if x.stopped {
-			continue
-		}
-		add(x.name+" is stopped", func() { x.stopped = true })
-		add(x.name+" is asked to stop", func() { x.asked = true; w.put(x, Stop{}) })
-		for _, timer := range []Timer{HelloTimer, BeatTimer, AnswerTimer, TotalTimer, DrainTimer, FinishTimer, ReturnTimer, ExitTimer} {
-			if x.timers[timer] {
-				add(fmt.Sprintf("timer %s of %s", timer, x.name), func() { w.fire(x, timer) })
-			}
-		}
-	}
-	if !w.s.stopped {
-		add("S is asked to part", func() { w.s.asked = true; w.put(&w.s, Part{}) })
-	}
-	add("the channel breaks", func() { w.cutOff = true })
-	add("the journal is full", func() { w.noJournal = true })
-	add("the journal is slow to follow", func() {
-		if len(w.journal) > 1 {
-			w.journal[0], w.journal[1] = w.journal[1], w.journal[0]
-		}
-	})
-	for _, to := range []State{Transferring, Draining, Serving} {
-		add("no move to "+string(to), func() { w.refuseMoves[to] = true })
-	}
-	add("S is unfit", func() { w.unfit = true })
-	add("S cannot adopt", func() { w.noAdopt = true })
-	add("S cannot borrow", func() { w.noBorrow = true })
-	add("P cannot borrow", func() { w.noRoom = true })
-	for _, s := range w.live() {
-		n := s.id.N()
-		add(fmt.Sprintf("S refuses %d", n), func() { w.refuse[s.id] = true })
-		add(fmt.Sprintf("%d cannot be saved", n), func() { w.unsavable[s.id] = true })
-		if s.p == ours || s.p == frozen || s.s == owned {
-			add(fmt.Sprintf("%d never comes to rest", n), func() { s.stuck = true })
 		}
 	}
 	return list
@@ -188,7 +115,7 @@ func (w *simulation) faults() (list []event) {
 
 // comeToAnEnd lets everything be heard and all time pass, and checks that it is over then.
 func (w *simulation) comeToAnEnd() {
-	for _, s := range w.sessions {
+	for s := range w.all {
 		s.busy = false
 	}
 	w.p.actsLeft, w.s.actsLeft = -1, -1
@@ -218,31 +145,19 @@ func (w *simulation) comeToAnEnd() {
 	}
 }
 
-// nothingWentWrong checks the outcome of a handoff without a fault.
-func (w *simulation) nothingWentWrong() {
-	if w.pm.check != (w.p.end.Result == ResultChecked) || !w.pm.check && w.p.end.Result != ResultDone {
-		w.t.Fatalf("without a fault it ended as %+v", *w.p.end)
-	}
-	for _, s := range w.sessions {
-		if !w.pm.check && !s.ended && s.s != owned || s.finishing {
-			w.t.Fatalf("without a fault session %d did not move: %+v", s.id.N(), *s)
-		}
-	}
-}
-
 // clock is the order in which comeToAnEnd has timers run out: the short ones first, but each in its turn.
 var clock = []Timer{RetryTimer, BeatTimer, ProbationTimer, FinishTimer, ReturnTimer, ExitTimer, AnswerTimer, DrainTimer, HelloTimer, TotalTimer}
 
 // passTime fires the next timer that is set. It reports whether there was one.
 func (w *simulation) passTime() bool {
 	for range 2 * len(clock) {
-		timer, x := clock[w.hand/2%len(clock)], []*side{&w.p, &w.s}[w.hand%2]
+		timer, x := clock[w.hand/2%len(clock)], w.sides()[w.hand%2]
 		w.hand++
 		if timer == DrainTimer && x.timers[RetryTimer] && w.hand < 20*len(clock) {
 			continue // whoever can come to rest does so in time
 		}
 		if x.timers[timer] && !x.stopped {
-			w.happen(event{fmt.Sprintf("time passes: %s of %s", timer, x.name), func() { w.fire(x, timer) }})
+			w.happen(x.runsOut(timer))
 			return true
 		}
 	}

@@ -11,7 +11,9 @@ func (s *Successor) ended(ids []ID) {
 	}
 	told := s.receiver.among(ids, owned)
 	s.receiver.put(nothing, told)
-	told = append(told, s.giver.ended(ids)...)
+	lent := s.giver.ended(ids)
+	s.giver.dead = append(s.giver.dead, lent...) // until Unlend, should the predecessor die
+	told = append(told, lent...)
 	if len(told) > 0 {
 		s.say(&wire.Closed{IDs: told})
 	}

@@ -125,10 +125,7 @@ func (s *Successor) goBackOn(m wire.Message) {
 			s.do(Report{wrong})
 			return
 		}
-		s.giver.taken(m)
-		if s.hurried {
-			s.giver.finish(refusedIn(m))
-		}
+		s.giver.taken(m, s.hurried)
 		if len(m.IDs) == 0 {
 			s.pump()
 		}

@@ -28,6 +28,7 @@ var update = flag.Bool("update", false, "rewrite the transcripts in testdata; re
 //	stop P|S, part S                 is asked to
 //	open P|S, end N, busy N, idle N, stuck N, push N, refuse N, unsavable N      sessions; a second time takes it back
 //	fault NAME [STATE]               unfit, noadopt, noborrow, noroom, nojournal, cut, nomove STATE
+//	lie to P|S: MESSAGE              it hears what was not said
 //	who                              says who has which session
 //	quietly COMMAND                  what happens is not recorded, since another transcript has it
 func TestTranscripts(t *testing.T) {
@@ -141,7 +142,7 @@ func (w *world) command(words []string) error {
 		name := strings.Join(words[1:], " ")
 		for _, e := range w.events() {
 			if e.name == name {
-				e.do()
+				e.do(w)
 				return nil
 			}
 		}
@@ -192,6 +193,14 @@ func (w *world) command(words []string) error {
 		default:
 			*map[string]*bool{"unfit": &w.unfit, "noadopt": &w.noAdopt, "noborrow": &w.noBorrow, "noroom": &w.noRoom, "nojournal": &w.noJournal, "cut": &w.cutOff}[words[1]] = true
 		}
+	case "lie":
+		for _, e := range w.lies() {
+			if e.name == "LIE "+strings.Join(words[1:], " ") {
+				e.do(w)
+				return nil
+			}
+		}
+		return fmt.Errorf("nobody would believe that")
 	case "who":
 		w.who()
 	default:
@@ -209,17 +218,21 @@ func (w *world) run(until []string) {
 		return at == "P="+string(w.pm.step) || at == "S="+string(w.sm.stage)
 	}
 	for list := w.events(); len(list) > 0 && !there(); list = w.events() {
-		list[0].do()
+		list[0].do(w)
 		w.watch()
 	}
-	w.watchQuiet()
+	if len(w.events()) == 0 {
+		w.watchQuiet()
+	}
 }
 
 func (w *world) who() {
-	views := map[pView]string{absent: "no session of P", ours: "P serves", frozen: "P has frozen", moved: "P has given", closed: "P has ended", pBorrowed: "P has the socket of", pTaken: "P has taken back"}
-	holdings := map[holding]string{nothing: "S has not", borrowed: "S has the socket of", taken: "S has taken", owned: "S serves", sFrozen: "S has frozen", sGone: "S has given back"}
 	for _, id := range sortedKeys(w.sessions) {
 		s := w.sessions[id]
-		w.log(fmt.Sprintf("    %d: %s, %s it", id.N(), views[s.p], holdings[s.s]) + note(s.copied, "P has a copy") + note(s.lost != "", "lost "+s.lost))
+		knows := "P " + s.p.String()
+		if s.p == absent {
+			knows = "no session of P"
+		}
+		w.log(fmt.Sprintf("    %d: %s, S %s it", id.N(), knows, heldAs[s.s]) + note(s.copied, "P has a copy") + note(s.lost != "", "lost "+s.lost))
 	}
 }

@@ -3,6 +3,7 @@ package protocol
 import (
 	"slices"
 
+	"baton/fsm"
 	"baton/handoff/wire"
 
 	"github.com/fxamacker/cbor/v2"
@@ -37,7 +38,7 @@ func (w *world) performP(out Output) []Input {
 		}
 		for _, s := range w.find(out.Give.IDs, pTaken) {
 			if s.p = ours; s.pPos != s.pos && !w.liar {
-				w.foul("P owns %d at %d, its client is at %d", s.id.N(), s.pPos, s.pos)
+				w.foul(4, "P owns %d at %d, its client is at %d", s.id.N(), s.pPos, s.pos)
 			}
 		}
 	case Drop:
@@ -49,6 +50,7 @@ func (w *world) performP(out Output) []Input {
 		if w.unfit {
 			return []Input{Unfit{"it lacks protocol ping"}}
 		}
+		w.weighed = true
 		return []Input{Greeted{&wire.Welcome{Version: 1}, w.where(func(s *sess) bool { return s.p == ours })}}
 	case Intend:
 		w.journal = append(w.journal, out)
@@ -62,6 +64,9 @@ func (w *world) performP(out Output) []Input {
 		}
 	case LetGo:
 		var gave Gave
+		if w.let = true; w.p.toldDeath {
+			w.foul(5, "P gives%s to one that it knows to be dead", list(out.IDs))
+		}
 		for _, s := range w.find(out.IDs, frozen) {
 			if s.p = moved; s.late > 0 {
 				data, _ := cbor.Marshal([]uint64{uint64(s.id), uint64(s.late)})
@@ -73,12 +78,14 @@ func (w *world) performP(out Output) []Input {
 		w.find(out.IDs, moved)
 	case Release:
 		if len(out.IDs) == 0 {
-			w.foul("nothing is released")
+			w.foul(0, "nothing is released")
 		}
 		for _, s := range w.find(out.IDs, moved, closed) {
-			w.dropCopy(s)
+			if w.dropCopy(s); !w.liar && !s.ended && !w.saidBye {
+				w.foul(4, "the copy of %d is dropped, and S may still die", s.id.N())
+			}
 			if !w.liar && w.heard(&w.s) && slices.ContainsFunc(w.s.mail, func(m mail) bool { return slices.Contains(m.lent, s.id) }) {
-				w.foul("the socket of %d is closed while it is on its way", s.id.N())
+				w.foul(4, "the socket of %d is closed while it is on its way", s.id.N())
 			}
 		}
 	case Unlend:
@@ -101,21 +108,29 @@ func (w *world) performP(out Output) []Input {
 			s.finishing = true
 		}
 	case Fence:
-		if !w.liar && !w.impatient && !w.cutOff {
-			w.foul("a successor that answers is fenced: %s", out.Reason)
+		if w.p.toldDeath {
+			w.foul(0, "P fences S, and knows that it has ended")
+		}
+		if !w.liar && !w.lied && !w.impatient && !w.cutOff {
+			w.foul(5, "a successor that answers is fenced: %s", out.Reason)
 		}
 		w.fenced = true
 	case Recall:
-		w.onlyWithoutS("recall")
+		if w.onlyWithoutS("recall"); w.saidBack && !w.liar {
+			w.foul(5, "P recalls%s, and had said that it has all", list(out.IDs))
+		}
 		for _, s := range w.find(out.IDs, moved, pBorrowed, pTaken) {
 			w.dropCopy(s)
 			if s.told {
-				w.foul("session %d is called lost, and S had said that it has ended", s.id.N())
+				w.foul(4, "session %d is called lost, and S had said that it has ended", s.id.N())
+			}
+			if s.sentBack && !w.liar {
+				w.foul(4, "P recalls session %d, which was given back to it", s.id.N())
 			}
 			s.p, s.lost = closed, "recalled"
 		}
 	default:
-		w.foul("P cannot do %T", out)
+		w.foul(0, "P cannot do %T", out)
 	}
 	return nil
 }
@@ -124,8 +139,12 @@ func (w *world) performP(out Output) []Input {
 func (w *world) find(ids []ID, views ...pView) (found []*sess) {
 	for _, id := range ids {
 		s := w.sessions[id]
-		if s == nil || !slices.Contains(views, s.p) {
-			w.foul("P does something to session %d, which is not one of %v", id.N(), views)
+		if s == nil {
+			w.foul(0, "%s, and there is no session %d", describe(w.doing), id.N())
+			continue
+		}
+		if !slices.Contains(views, s.p) {
+			w.foul(1, "%s, and P %s session %d", describe(w.doing), s.p, id.N())
 			continue
 		}
 		found = append(found, s)
@@ -135,23 +154,23 @@ func (w *world) find(ids []ID, views ...pView) (found []*sess) {
 
 func (w *world) onlyWithoutS(what string) {
 	if w.s.alive {
-		w.foul("%s while the successor lives", what)
+		w.foul(3, "%s while the successor lives", what)
 	}
 }
 
 func (w *world) dropCopy(s *sess) {
 	if !s.copied {
-		w.foul("P has no copy of %d", s.id.N())
+		w.foul(0, "P has no copy of %d", s.id.N())
 	}
 	s.copied = false
 }
 
 func (w *world) lend(l Lend) []Input {
 	if !w.intended[l.Batch] {
-		w.foul("batch %d is lent, and the journal does not know", l.Batch)
+		w.foul(2, "batch %d is lent, and the journal does not know", l.Batch)
 	}
 	if w.pm.step != moving && w.pm.step != draining {
-		w.foul("batch %d is lent while P is %s", l.Batch, w.pm.step)
+		w.foul(5, "batch %d is lent while P is %s", l.Batch, w.pm.step)
 	}
 	m := &wire.Lend{Batch: l.Batch}
 	for _, id := range l.IDs {
@@ -172,7 +191,7 @@ func (w *world) freeze(ids []ID) (f Frozen) {
 		switch s := w.sessions[id]; {
 		case s.p == closed:
 		case s.p != ours:
-			w.foul("P freezes session %d, which is not its own", id.N())
+			w.foul(1, "P freezes session %d, which is not its own", id.N())
 		case s.busy || s.stuck:
 			f.Busy = append(f.Busy, id)
 		case w.unsavable[id]:
@@ -224,7 +243,7 @@ func (w *world) performBack(out Output) (answers []Input, done bool) {
 			switch s := w.sessions[id]; {
 			case s.s == nothing && s.ended:
 			case s.s != owned:
-				w.foul("S freezes session %d, which is not its own", id.N())
+				w.foul(1, "S freezes session %d, which is not its own", id.N())
 			case s.busy || s.stuck:
 				f.Busy = append(f.Busy, id)
 			case w.unsavable[id]:
@@ -233,7 +252,7 @@ func (w *world) performBack(out Output) (answers []Input, done bool) {
 				}
 				f.Failed[id] = "its handler cannot be saved"
 			default:
-				s.s, s.late = sFrozen, 0
+				s.s, s.late, s.lentBack = sFrozen, 0, true
 				data, _ := cbor.Marshal(s.sPos)
 				f.IDs, f.States = append(f.IDs, id), append(f.States, data)
 			}
@@ -255,7 +274,14 @@ func (w *world) performBack(out Output) (answers []Input, done bool) {
 			}
 		}
 		return []Input{gave}, true
-	case Detach, Unlend:
+	case Detach:
+	case Unlend:
+		if w.p.alive {
+			w.foul(3, "S unlends%s, and P lives", list(out.IDs))
+		}
+		for _, id := range out.IDs {
+			w.sessions[id].lentBack = false
+		}
 	case StopAccepting:
 		w.s.accepting = false
 		var answers []Input
@@ -274,11 +300,12 @@ func (w *world) performBack(out Output) (answers []Input, done bool) {
 		}
 	case Recall:
 		if w.p.alive {
-			w.foul("S recalls%s from a predecessor that lives", list(out.IDs))
+			w.foul(3, "S recalls%s from a predecessor that lives", list(out.IDs))
 		}
 		for _, id := range out.IDs {
 			w.hold(id, sGone, owned)
 			s := w.sessions[id]
+			s.lentBack = false
 			if s.sPos, s.lost = s.pos, ""; s.ended {
 				s.s = nothing
 			}
@@ -333,28 +360,37 @@ func (w *world) performS(out Output) []Input {
 		for _, id := range out.Give.IDs {
 			w.hold(id, taken, owned)
 			if s := w.sessions[id]; s.sPos != s.pos && !w.liar {
-				w.foul("S owns %d at %d, its client is at %d", id.N(), s.sPos, s.pos)
+				w.foul(4, "S owns %d at %d, its client is at %d", id.N(), s.sPos, s.pos)
 			}
 		}
 	case Drop:
 		for _, id := range out.IDs {
 			s := w.sessions[id]
 			if s.s != borrowed && s.s != taken {
-				w.foul("S drops %d, which is not on loan", id.N())
+				w.foul(1, "S drops %d, which is not on loan", id.N())
 			}
 			s.s = nothing
-			if !w.p.alive && !s.ended {
+			switch {
+			case s.ended || w.liar:
+			case w.s.toldDeath:
+				w.foul(4, "S drops %d, and P, whose it was, is dead", id.N())
+			case !w.saidBye:
+				w.foul(4, "S drops %d, and P may still die", id.N())
+			case !w.p.alive:
 				s.lost = "dropped after the predecessor's end"
 			}
 		}
 	case Rescue:
 		if w.p.alive {
-			w.foul("S rescues%s from a predecessor that lives", list(out.IDs))
+			w.foul(3, "S rescues%s from a predecessor that lives", list(out.IDs))
 		}
 		for _, id := range out.IDs {
 			s := w.sessions[id]
 			if s.s != borrowed && s.s != taken {
-				w.foul("S rescues %d, which is not on loan", id.N())
+				w.foul(1, "S rescues %d, which is not on loan", id.N())
+			}
+			if s.sent && !s.ended && !w.liar {
+				w.foul(4, "S rescues %d, which was given to it", id.N())
 			}
 			s.lost = ""
 			if s.s = owned; s.sPos != s.pos { // the slate would have it, unless the predecessor died in mid-turn
@@ -365,16 +401,24 @@ func (w *world) performS(out Output) []Input {
 			}
 		}
 	case Promote:
+		if w.s.state != fsm.Serving {
+			w.foul(2, "S is promoted in %s", w.s.state)
+		}
 		return []Input{Promoted{}}
 	case GoRound:
 		w.s.posted = append(w.s.posted, WentRound(out))
 	case Parted:
-		w.s.parted = true
+		if w.s.parted = true; w.p.alive && !w.saidBye && !w.liar {
+			w.foul(3, "S takes itself to be alone, and P lives")
+		}
 		if held := w.where(func(s *sess) bool { return s.s == borrowed || s.s == taken }); len(held) > 0 {
-			w.foul("S still holds%s", list(held))
+			w.foul(0, "S still holds%s", list(held))
+		}
+		if lent := w.where(func(s *sess) bool { return s.s == owned && s.lentBack }); len(lent) > 0 && !w.p.alive {
+			w.foul(0, "S takes%s to be on loan, and P is dead", list(lent))
 		}
 	default:
-		w.foul("S cannot do %T", out)
+		w.foul(0, "S cannot do %T", out)
 	}
 	return nil
 }
@@ -382,7 +426,7 @@ func (w *world) performS(out Output) []Input {
 func (w *world) hold(id ID, from, to holding) {
 	s := w.sessions[id]
 	if s.s != from {
-		w.foul("S makes session %d %d, from %d", id.N(), to, s.s)
+		w.foul(1, "%s, and S %s session %d", describe(w.doing), heldAs[s.s], id.N())
 	}
 	s.s = to
 }

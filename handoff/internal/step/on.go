@@ -61,16 +61,36 @@ func die(format string, args ...any) {
 var (
 	mu     sync.Mutex
 	passed int
+	turned = map[string]bool{} // by role: its newest handoff is on the way back
 )
 
 // At is passed by a process in a role.
 func At(role string, when When, what any) {
-	switch {
+	if !plan.list && plan.action == "" {
+		return
+	}
+	switch name := placed(role, name(when, what)); {
 	case plan.list:
-		note(role, name(when, what))
-	case plan.action != "" && plan.role == role && plan.name == name(when, what):
+		note(role, name)
+	case plan.role == role && plan.name == name:
 		act()
 	}
+}
+
+// placed says of a step on the way back that it is one.
+func placed(role, name string) string {
+	mu.Lock()
+	defer mu.Unlock()
+	switch name {
+	case "on-begin":
+		turned[role] = false
+	case "on-abort", "before-send-abort":
+		turned[role] = true
+	}
+	if turned[role] {
+		return "back-" + name
+	}
+	return name
 }
 
 func note(role, name string) {

@@ -8,6 +8,7 @@
 //
 // Names are made of what is passed, so that none has to be given, and none can be forgotten: an input that came from outside the process
 // (on-take, on-beat-timer, on-peer-died), and something to do, before and after it is done (before-send-give, after-freeze).
+// From the first ABORT that a side says or hears, all its names begin with "back-" (back-before-take), until its next handoff.
 package step
 
 // When says where a step is: before something is done, after it, or on something that has come.
