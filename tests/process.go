@@ -125,16 +125,26 @@ func (l *lines) finish() string {
 	return l.String()
 }
 
+// elders are the processes that were there before this one, and are none of ours: most of what is in /proc, which is read often.
+var elders = func() map[string]bool {
+	all := map[string]bool{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		all[e.Name()] = true
+	}
+	return all
+}()
+
 // processesOf finds the live processes that carry a marker, by pid.
 func processesOf(mark string) (pids []int) {
 	want := []byte(marker + "=" + mark + "\x00")
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+		if err != nil || elders[e.Name()] {
 			continue
 		}
-		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ")) // empty for a zombie
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ") // empty for a zombie
 		if err == nil && bytes.Contains(env, want) {
 			pids = append(pids, pid)
 		}
