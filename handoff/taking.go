@@ -76,6 +76,7 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 			return nil
 		case end := <-t.ended:
 			t.finish()
+			t.peer.pidfd.Close()
 			if end.Result == protocol.ResultChecked {
 				return errChecked
 			}
@@ -110,7 +111,7 @@ func (t *taking) predecessorRun() int {
 	return t.peerRun
 }
 
-// finish ends the conversation.
+// finish ends the conversation. The pidfd stays the caller's.
 func (t *taking) finish() {
 	t.r.talk.CompareAndSwap(&t.conversation, nil)
 	t.r.setPredecessor(nil)
@@ -119,7 +120,6 @@ func (t *taking) finish() {
 		t.r.srv.UseSlate(nil, nil)
 		t.slate.Close()
 	}
-	t.peer.pidfd.Close()
 }
 
 func (t *taking) leaveWhenApart() {
@@ -128,6 +128,7 @@ func (t *taking) leaveWhenApart() {
 	case end := <-t.ended:
 		t.r.journal.EndHandoff()
 		t.finish()
+		t.peer.pidfd.Close()
 		t.r.gaveBack <- end.Reason
 		return
 	default:
@@ -143,6 +144,19 @@ func (t *taking) leaveWhenApart() {
 	}
 	t.r.journal.EndHandoff()
 	t.finish()
+	go t.tidyUp()
+}
+
+// tidyUp removes what a predecessor leaves behind that is killed after its last word.
+func (t *taking) tidyUp() {
+	defer t.peer.pidfd.Close()
+	if t.peer.pid == os.Getpid() { // a run beside us in this process
+		return
+	}
+	t.peer.pidfd.SetReadDeadline(time.Now().Add(t.r.cfg.Timeouts.Exit))
+	if waitEnd(t.peer.pidfd) {
+		t.r.ws.sweep()
+	}
 }
 
 // partFromPredecessor ends probation, if there is still a predecessor, and returns when it is gone. One that does not answer, since it is

@@ -222,16 +222,7 @@ func (tr *trial) lookAtSurvivor() {
 	s.explain(tr.lost).checkOneServes(tr.t)
 	s.replay()
 	s.checkBelongings(tr.t, tr.atRest, stand)
-	if !tr.parting() {
-		s.checkSockets(s.status().Run)
-	}
-}
-
-// parting reports whether the two may have taken leave: who dies then is not missed, and its names stay until the next start.
-func (b blow) parting() bool {
-	return b.course == forth && slices.ContainsFunc([]string{"bye", "exited", "-end", "parted", "broken"}, func(word string) bool {
-		return strings.Contains(b.name, word)
-	})
+	s.checkSockets(s.status().Run)
 }
 
 // replaceSurvivor upgrades once more, under another crowd and with the idle ones that have gone through all this, and ends.

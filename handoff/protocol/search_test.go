@@ -247,7 +247,7 @@ func (s *search) look(n node, leaf bool) *violation {
 		w.account()
 		if !w.trouble {
 			want := s.result
-			if e := w.p.end; want != "" && len(w.live()) < 3 { // who has ended need not be refused
+			if e := w.p.end; want != "" && w.where(func(s *sess) bool { return s.ended }) != nil { // it need not be refused
 				want = e.Result
 			}
 			w.nothingWentWrong(want)

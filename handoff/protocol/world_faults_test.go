@@ -150,14 +150,17 @@ func (w *world) liesToP() (list []wire.Message) {
 		if len(w.pm.giver.offers) == 0 {
 			list = append(list, &wire.Take{Seq: w.pm.giver.seq})
 		}
-		if id := w.where(func(s *sess) bool { return s.p == moved || s.p == pBorrowed }); len(id) > 0 {
+		if id := w.where(func(s *sess) bool { return !s.ended && (s.p == moved || s.p == pBorrowed) }); len(id) > 0 {
 			list = append(list, &wire.Give{Seq: 1, IDs: id[:1]}, &wire.Lend{Batch: 1, IDs: id[:1]})
 			if w.pm.step == returning && !w.pm.heard {
 				state, _ := cbor.Marshal(w.sessions[id[0]].pos)
 				list = append(list, &wire.Offer{Seq: 1, IDs: id[:1], States: []cbor.RawMessage{state}})
 			}
 		}
-		if id := w.where(func(s *sess) bool { return s.p == pTaken }); len(id) > 0 {
+		if id := w.where(func(s *sess) bool { return s.p == ours && w.pm.giver.sessions.where[s.id] == atHome }); len(id) > 0 && w.pm.step == returning {
+			list = append(list, &wire.Lend{Batch: 1, IDs: id[:1]})
+		}
+		if id := w.where(func(s *sess) bool { return !s.ended && s.p == pTaken }); len(id) > 0 {
 			list = append(list, &wire.Closed{IDs: id[:1]})
 		}
 	}
@@ -165,14 +168,14 @@ func (w *world) liesToP() (list []wire.Message) {
 }
 
 func (w *world) liesToS() (list []wire.Message) {
-	if id := w.where(func(s *sess) bool { return s.s == borrowed || s.s == taken }); len(id) > 0 {
+	if id := w.where(func(s *sess) bool { return !s.ended && (s.s == borrowed || s.s == taken) }); len(id) > 0 {
 		list = append(list, &wire.Give{Seq: 1 + w.sm.receiver.seq, IDs: id[:1]}, &wire.Lend{Batch: 1, IDs: id[:1]})
 	}
 	for _, seq := range slices.Sorted(maps.Keys(w.sm.receiver.offers)) {
 		if o := w.sm.receiver.offers[seq]; len(o.ids) > 1 {
 			list = append(list, &wire.Give{Seq: seq, IDs: o.ids[:1]})
 		}
-		if id := w.where(func(s *sess) bool { return s.s == borrowed }); len(id) > 0 {
+		if id := w.where(func(s *sess) bool { return !s.ended && s.s == borrowed }); len(id) > 0 {
 			state, _ := cbor.Marshal(w.sessions[id[0]].pos)
 			list = append(list, &wire.Offer{Seq: seq, IDs: id[:1], States: []cbor.RawMessage{state}})
 		}
