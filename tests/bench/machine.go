@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A machine is where and when it was measured.
+type machine struct {
+	CPU     string    `json:"cpu"`
+	Cores   int       `json:"cores"`
+	Memory  float64   `json:"memory_gib"`
+	Kernel  string    `json:"kernel"`
+	Go      string    `json:"go"`
+	Server  string    `json:"server"` // what -version says
+	Files   uint64    `json:"files"`  // that a process may open
+	Busy    float64   `json:"busy"`   // share of the processors that others used just before
+	Started time.Time `json:"started"`
+}
+
+func thisMachine(ctx context.Context, server string) machine {
+	m := machine{CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(), Started: time.Now().UTC().Truncate(time.Second)}
+	if kb, err := procField("/proc/meminfo", "MemTotal"); err == nil {
+		m.Memory = float64(kb) / (1 << 30)
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		m.Kernel = unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
+	}
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		m.Files = limit.Cur
+	}
+	if out, err := exec.CommandContext(ctx, server, "-version").Output(); err == nil {
+		m.Server = strings.TrimSpace(string(out))
+	}
+	m.Busy = busy(ctx, 500*time.Millisecond)
+	return m
+}
+
+func cpuModel() string {
+	data, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(data)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+// busy is the share of all processors that was used within a time in which we use none.
+func busy(ctx context.Context, d time.Duration) float64 {
+	used, all := cpuTimes()
+	if sleep(ctx, d) != nil {
+		return 0
+	}
+	used2, all2 := cpuTimes()
+	if all2 == all {
+		return 0
+	}
+	return float64(used2-used) / float64(all2-all)
+}
+
+// cpuTimes reads the first line of /proc/stat: user, nice, system, idle, iowait and so on, in ticks.
+func cpuTimes() (used, all uint64) {
+	data, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(data), "\n")
+	for i, field := range strings.Fields(line) {
+		n, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			continue // "cpu"
+		}
+		all += n
+		if i != 4 && i != 5 { // idle, iowait
+			used += n
+		}
+	}
+	return used, all
+}
+
+// cpuOf is the processor time that a process has used so far, in seconds.
+func cpuOf(pid int) (float64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(data), ") ") // the name may have spaces
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
+	}
+	user, err := strconv.ParseFloat(fields[11], 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / 100, err // USER_HZ is 100 wherever Linux runs
+}
