@@ -51,7 +51,7 @@ func (b *bench) wanted(r *row) bool {
 }
 
 // measureAll measures row by row. A row that cannot be measured says why, and the others are; the error joins them.
-func (b *bench) measureAll(ctx context.Context) (rows []*row, large *large, err error) {
+func (b *bench) measureAll(ctx context.Context) (rows []*row, large *extrapolation, err error) {
 	for _, r := range allRows() {
 		if !b.wanted(r) {
 			continue

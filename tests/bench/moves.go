@@ -29,6 +29,7 @@ type moves struct {
 type batonMove struct {
 	handoff        handoff.Handoff
 	steady, around figure.Dist // latency
+	own            figure.Dist // by which the clients sent late through their own fault
 	samples        []crowd.Sample
 	asked, done    int64 // when the upgrade was asked for and was over; monotonic ns
 	memory         peaks
@@ -47,16 +48,14 @@ type rivalMove struct {
 	pause   figure.Dist
 }
 
-// interval is between two pings of one connection: n connections make n frames a second.
-const interval = time.Second
+// interval is between two pings of one connection: n connections make n frames a second, or with -quick twice as many.
+func (b *bench) interval() time.Duration { return b.short(time.Second, 500*time.Millisecond) }
 
-// Times around a move.
-const (
-	warm = 1200 * time.Millisecond // every connection has pinged since the crowd was at rest
-	late = time.Second             // after the move: what is felt of it, is felt by then
-)
-
-func (b *bench) steady() time.Duration { return b.short(3*time.Second, time.Second) }
+// Times around a move: until every connection has pinged since the crowd was at rest, in which to see what is usual, and in which to feel
+// what comes of the move.
+func (b *bench) warm() time.Duration   { return b.interval() + 200*time.Millisecond }
+func (b *bench) steady() time.Duration { return b.short(3*time.Second, 700*time.Millisecond) }
+func (b *bench) late() time.Duration   { return b.short(time.Second, 500*time.Millisecond) }
 
 // A mover is something that is moved by turns with others.
 type mover struct {
@@ -110,7 +109,7 @@ func (b *bench) movers(ctx context.Context) (list []mover, err error) {
 			return list, err
 		}
 		list = append(list, m)
-		if n == b.size && b.wants(2) || b.wants(3) {
+		if n == b.size && b.wants(2) || b.wants(3) && !b.quick {
 			m, err := b.floorMover(b.moves[n])
 			if err != nil {
 				return list, err
@@ -130,7 +129,7 @@ func (b *bench) wants(number int) bool { return b.wanted(allRows()[number-1]) }
 
 func (b *bench) batonMover(ctx context.Context, m *moves) (mover, error) {
 	b.say("%d connections to the server", m.n)
-	s, err := b.startBaton(ctx, b.server, serverArgs...)
+	s, err := b.startServer(ctx)
 	if err != nil {
 		return mover{}, err
 	}
@@ -160,7 +159,7 @@ func (b *bench) batonMover(ctx context.Context, m *moves) (mover, error) {
 
 // upgradeOnce upgrades under load, with time to see the clients before and after.
 func (b *bench) upgradeOnce(ctx context.Context, s *baton, c *clients, m *moves) error {
-	if err := errors.Join(s.settle(ctx), c.Ask("pace", interval, nil), sleep(ctx, warm)); err != nil {
+	if err := errors.Join(s.settle(ctx), c.Ask("pace", b.interval(), nil), sleep(ctx, b.warm())); err != nil {
 		return err
 	}
 	if _, err := c.take(); err != nil {
@@ -185,7 +184,7 @@ func (b *bench) upgradeOnce(ctx context.Context, s *baton, c *clients, m *moves)
 	if v.handoff.Moved != m.n {
 		return fmt.Errorf("%d of %d connections were moved", v.handoff.Moved, m.n)
 	}
-	if err := sleep(ctx, late); err != nil {
+	if err := sleep(ctx, b.late()); err != nil {
 		return err
 	}
 	r, err := c.rest()
@@ -193,8 +192,8 @@ func (b *bench) upgradeOnce(ctx context.Context, s *baton, c *clients, m *moves)
 		return err
 	}
 	v.journal = s.journalBytes() - before
-	v.samples = r.Samples
-	v.steady, v.around = latencyAround(r.Samples, v.asked, v.done+int64(late))
+	v.samples, v.own = r.Samples, figure.DistOf(r.OwnDelay)
+	v.steady, v.around = latencyAround(r.Samples, v.asked, v.done+int64(b.late()))
 	m.baton = append(m.baton, v)
 	return nil
 }
@@ -223,7 +222,7 @@ func (b *bench) floorMover(m *moves) (mover, error) {
 		name: fmt.Sprintf("floor with %d connections", m.n),
 		once: func(ctx context.Context) error {
 			var moved rival.Moved
-			err := underLoad(ctx, r.crowd, func() error { return r.host.Ask("lend", r.path, &moved) })
+			err := b.underLoad(ctx, r.crowd, func() error { return r.host.Ask("lend", r.path, &moved) })
 			m.floor = append(m.floor, float64(moved.Took)/float64(moved.N))
 			return err
 		},
@@ -240,7 +239,7 @@ func (b *bench) rivalMovers(m *moves) ([]mover, error) {
 	}
 	by := func(way string, into *[]rivalMove) func(context.Context) error {
 		return func(ctx context.Context) error {
-			return underLoad(ctx, r.crowd, func() error {
+			return b.underLoad(ctx, r.crowd, func() error {
 				moved, got, err := r.move(way)
 				*into = append(*into, rivalMove{float64(moved.Took) / float64(moved.N), got.Pause})
 				return err
@@ -254,8 +253,8 @@ func (b *bench) rivalMovers(m *moves) ([]mover, error) {
 }
 
 // underLoad does something while a crowd pings.
-func underLoad(ctx context.Context, c *clients, do func() error) error {
-	if err := errors.Join(c.Ask("pace", interval, nil), sleep(ctx, warm)); err != nil {
+func (b *bench) underLoad(ctx context.Context, c *clients, do func() error) error {
+	if err := errors.Join(c.Ask("pace", b.interval(), nil), sleep(ctx, b.warm())); err != nil {
 		return err
 	}
 	if err := do(); err != nil {

@@ -9,17 +9,18 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"baton/tests/bench/internal/chart"
 	"baton/tests/bench/internal/figure"
 )
 
 // results are all that a run has to tell.
 type results struct {
-	Machine machine `json:"machine"`
-	Took    float64 `json:"took_s"`
-	Repeat  int     `json:"repeat"`
-	Rows    []*row  `json:"rows"`
-	Large   *large  `json:"large,omitempty"`
-	Plots   []plot  `json:"plots"`
+	Machine machine        `json:"machine"`
+	Took    float64        `json:"took_s"`
+	Repeat  int            `json:"repeat"`
+	Rows    []*row         `json:"rows"`
+	Large   *extrapolation `json:"large,omitempty"`
+	Plots   []chart.Chart  `json:"plots"`
 }
 
 // write writes the table, and the files that were asked for.

@@ -95,8 +95,11 @@ func (b *bench) startBaton(ctx context.Context, program string, args ...string) 
 	return s, nil
 }
 
-// serverArgs are those of the real server: its timeouts are on, and longer than any rest that a crowd is given.
-var serverArgs = []string{"-listen", "ping://127.0.0.1:0", "-read-timeout", "10m", "-write-timeout", "10m", "-probation", "2s"}
+// startServer starts the real server. Its timeouts are on, and longer than any rest that a crowd is given.
+func (b *bench) startServer(ctx context.Context) (*baton, error) {
+	return b.startBaton(ctx, b.server, "-listen", "ping://127.0.0.1:0", "-read-timeout", "10m", "-write-timeout", "10m",
+		"-probation", b.short(2*time.Second, 500*time.Millisecond).String())
+}
 
 // upgrade hands over, and insists that it went well.
 func (s *baton) upgrade(ctx context.Context) (handoff.Handoff, error) {

@@ -50,7 +50,11 @@ func (r *row) atLeast(name, unit string, limit float64, s figure.Spread) {
 	r.Checks = append(r.Checks, check{number{name, unit, s}, true, limit, len(s.All) > 0 && s.Median >= limit})
 }
 
+// tell adds a figure that is no goal, if it was measured.
 func (r *row) tell(name, unit string, s figure.Spread) {
+	if len(s.All) == 0 {
+		return
+	}
 	r.Figures = append(r.Figures, number{name, unit, s})
 }
 

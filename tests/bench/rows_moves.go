@@ -96,6 +96,7 @@ func rowLatency(ctx context.Context, b *bench, r *row) error {
 	r.tell("p50 around over p50 before", "×", figure.Ratios(get(around, p50), get(steady, p50)))
 	r.tellDist("before", figure.Middle(pickDists(m.baton, steady)))
 	r.tellDist("around", figure.Middle(pickDists(m.baton, around)))
+	r.tellDist("the clients' own lateness, in neither", figure.Middle(pickDists(m.baton, func(v batonMove) figure.Dist { return v.own })))
 	return nil
 }
 
