@@ -23,6 +23,7 @@ type bench struct {
 	moves   map[int]*moves // by size; what rows 1 to 5, 7 and 10 are made of
 	moveErr error
 	frames  []framesAt
+	others  []float64 // share of the processors that others used, before each turn
 }
 
 // build makes the server program.

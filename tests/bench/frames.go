@@ -95,7 +95,7 @@ func (b *bench) framesWith(ctx context.Context, n int) (at framesAt, err error) 
 
 // loopOnce measures one stretch, after one that does not count.
 func (b *bench) loopOnce(ctx context.Context, c *clients, pid int, into *[]loopRun) error {
-	if err := errors.Join(c.Ask("loop", nil, nil), sleep(ctx, b.short(500*time.Millisecond, 200*time.Millisecond))); err != nil {
+	if err := errors.Join(b.calm(ctx), c.Ask("loop", nil, nil), sleep(ctx, b.short(500*time.Millisecond, 200*time.Millisecond))); err != nil {
 		return err
 	}
 	if _, err := c.take(); err != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"baton/tests/bench/internal/figure"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -22,8 +24,9 @@ type machine struct {
 	Go      string    `json:"go"`
 	Server  string    `json:"server"` // what -version says
 	Files   uint64    `json:"files"`  // that a process may open
-	Busy    float64   `json:"busy"`   // share of the processors that others used just before
 	Started time.Time `json:"started"`
+
+	Busy figure.Spread `json:"busy"` // share of the processors that others used, before each turn
 }
 
 func thisMachine(ctx context.Context, server string) machine {
@@ -42,7 +45,6 @@ func thisMachine(ctx context.Context, server string) machine {
 	if out, err := exec.CommandContext(ctx, server, "-version").Output(); err == nil {
 		m.Server = strings.TrimSpace(string(out))
 	}
-	m.Busy = busy(ctx, 500*time.Millisecond)
 	return m
 }
 

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"baton/tests/bench/internal/crowd"
+	"baton/tests/bench/internal/figure"
 	"baton/tests/bench/internal/rival"
 )
 
@@ -40,6 +41,7 @@ type options struct {
 	sizes        []int // connections, of the rows about moving
 	size         int   // that the rows are about which have one
 	repeat       int
+	quiet        time.Duration // how long each turn waits for others to leave the machine alone
 	json, html   string
 
 	role string // of a process that another one has started
@@ -61,6 +63,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&only, "only", "", "measure only the rows whose number or name this `REGEXP` matches")
 	f.StringVar(&sizes, "n", "", "`SIZES` of the rows about moving, as in 1000,15000")
 	f.IntVar(&o.repeat, "repeat", 0, "how `often` each is measured (default 5; with -quick 2)")
+	f.DurationVar(&o.quiet, "quiet", 0, "before each turn, wait up to this `TIME` for others to leave the machine alone")
 	f.StringVar(&o.json, "json", "", "write the results to `FILE`, as JSON")
 	f.StringVar(&o.html, "html", "", "write the results to `FILE`, as a page with plots")
 	f.StringVar(&o.role, "role", "", "for bench's own processes")
@@ -162,6 +165,7 @@ func measure(ctx context.Context, o options, stdout, stderr io.Writer) (err erro
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
+	machine.Busy = figure.SpreadOf(b.others)
 	report := results{Machine: machine, Took: time.Since(b.began).Seconds(), Repeat: o.repeat, Rows: rows, Large: large, Plots: b.plots()}
 	return errors.Join(err, report.write(stdout, o))
 }

@@ -88,6 +88,9 @@ func (b *bench) moveByTurns(ctx context.Context) (err error) {
 		for i := range movers {
 			m := movers[(i+turn)%len(movers)] // none is always the one after the same other
 			b.say("turn %d of %d: %s", turn+1, b.repeat, m.name)
+			if err := b.calm(ctx); err != nil {
+				return err
+			}
 			if err := m.once(ctx); err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}

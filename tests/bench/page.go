@@ -18,7 +18,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"checked":  func(c check) string { return c.text() },
 	"limit":    check.limit,
 	"duration": duration,
-	"percent":  func(part float64) string { return short(100*part) + " %" },
+	"others":   machine.others,
 }).Parse(pageText))
 
 // writePage writes a page that stands alone.

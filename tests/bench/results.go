@@ -54,7 +54,7 @@ func (r *results) writeJSON(w io.Writer) error {
 func (r *results) writeTable(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "%s, %d cores, %.0f GiB, %s, %s; %s\n", m.CPU, m.Cores, m.Memory, m.Kernel, m.Go, m.Started.Format("2006-01-02 15:04 MST"))
-	fmt.Fprintf(w, "%s; %d repetitions, %.0f s; others used %.0f %% of the processors at the start\n", m.Server, r.Repeat, r.Took, 100*m.Busy)
+	fmt.Fprintf(w, "%s; %d repetitions, %.0f s; %s\n", m.Server, r.Repeat, r.Took, m.others())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range r.Rows {
 		t.Flush()
@@ -76,6 +76,14 @@ func (r *results) writeTable(w io.Writer) error {
 	r.Large.writeTable(w)
 	fmt.Fprintf(w, "\n%s\n", r.summary())
 	return nil
+}
+
+// others says how far the machine was ours.
+func (m machine) others() string {
+	if len(m.Busy.All) == 0 {
+		return "Nothing was measured by turns"
+	}
+	return fmt.Sprintf("Before each turn, others used %.0f %% of the processors (%.0f to %.0f %%)", 100*m.Busy.Median, 100*m.Busy.Min, 100*m.Busy.Max)
 }
 
 // summary says how many goals were missed, and which.

@@ -63,6 +63,9 @@ func rowVisits(ctx context.Context, b *bench, r *row) (err error) {
 
 // visit has visitors come to one server for a while.
 func (b *bench) visit(ctx context.Context, visitors *part.Child, v *visited, counts bool) error {
+	if err := b.calm(ctx); err != nil {
+		return err
+	}
 	stay := crowd.Stay{Addr: v.addr, For: b.short(2*time.Second, 300*time.Millisecond)}
 	before, err := cpuOf(v.pid)
 	if err != nil {

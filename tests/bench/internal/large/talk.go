@@ -91,7 +91,7 @@ func (t *talk) perform(side *party, out protocol.Output) protocol.Input {
 		side.mail = append(side.mail, protocol.Journaled{Batch: out.Batch})
 	case protocol.Lend:
 		t.say(side, &wire.Lend{Batch: out.Batch, IDs: out.IDs})
-		return protocol.Lent{Batch: out.Batch, IDs: out.IDs}
+		return protocol.Lent(out)
 	case protocol.Freeze:
 		return protocol.Frozen{IDs: out.IDs, States: make([]cbor.RawMessage, len(out.IDs))}
 	case protocol.Take:
