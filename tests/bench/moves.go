@@ -20,6 +20,7 @@ type moves struct {
 	n         int
 	baton     []batonMove
 	floor     []float64 // ns per connection
+	floorCPU  []float64 // the same, of processor time, both processes
 	one, dial []rivalMove
 	replayed  []float64 // s, of -replay -json after the last
 	journal   journalSize
@@ -31,7 +32,8 @@ type batonMove struct {
 	steady, around figure.Dist // latency
 	own            figure.Dist // by which the clients sent late through their own fault
 	samples        []crowd.Sample
-	asked, done    int64 // when the upgrade was asked for and was over; monotonic ns
+	asked, done    int64   // when the upgrade was asked for and was over; monotonic ns
+	cpu            float64 // s of processor time, of both, from the request to the end; the successor's start is part of it
 	memory         peaks
 	journal        int64 // bytes that all journals have grown by
 }
@@ -177,15 +179,11 @@ func (b *bench) upgradeOnce(ctx context.Context, s *baton, c *clients, m *moves)
 	if err != nil {
 		return err
 	}
-	v.memory.begin(status.PID)
-	v.asked = mono.Now()
-	if v.handoff, err = s.upgrade(ctx); err != nil {
+	if err := v.upgrade(ctx, s, status.PID); err != nil {
 		return err
 	}
-	v.done = mono.Now()
-	v.memory.end(status.PID, v.handoff.PID)
-	if v.handoff.Moved != m.n {
-		return fmt.Errorf("%d of %d connections were moved", v.handoff.Moved, m.n)
+	if got := v.handoff.Moved + v.handoff.Stragglers; got != m.n {
+		return fmt.Errorf("%d of %d connections were moved, stragglers included", got, m.n)
 	}
 	if err := sleep(ctx, b.late()); err != nil {
 		return err
@@ -199,6 +197,24 @@ func (b *bench) upgradeOnce(ctx context.Context, s *baton, c *clients, m *moves)
 	v.steady, v.around = latencyAround(r.Samples, v.asked, v.done+int64(b.late()))
 	m.baton = append(m.baton, v)
 	return nil
+}
+
+// upgrade upgrades the server, which is the process pid, and looks at both sides.
+func (v *batonMove) upgrade(ctx context.Context, s *baton, pid int) error {
+	v.memory.begin(pid)
+	before, err := cpuOf(pid)
+	if err != nil {
+		return err
+	}
+	v.asked = mono.Now()
+	if v.handoff, err = s.upgrade(ctx); err != nil {
+		return err
+	}
+	v.done = mono.Now()
+	v.memory.end(pid, v.handoff.PID)
+	after, err := cpuOfAll(pid, v.handoff.PID)
+	v.cpu = after - before
+	return err
 }
 
 // latencyAround sorts answers into those of pings that were due before a moment, and those from then on.
@@ -224,10 +240,7 @@ func (b *bench) floorMover(m *moves) (mover, error) {
 	return mover{
 		name: fmt.Sprintf("floor with %d connections", m.n),
 		once: func(ctx context.Context) error {
-			var moved rival.Moved
-			err := b.underLoad(ctx, r.crowd, func() error { return r.host.Ask("lend", r.path, &moved) })
-			m.floor = append(m.floor, float64(moved.Took)/float64(moved.N))
-			return err
+			return b.underLoad(ctx, r.crowd, func() error { return r.lend(m) })
 		},
 		close: func() error { r.close(); return nil },
 	}, nil

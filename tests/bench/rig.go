@@ -199,6 +199,22 @@ func (b *bench) newFloorRig(n int) (_ *floorRig, err error) {
 	return r, err
 }
 
+// lend lends everything once.
+func (r *floorRig) lend(m *moves) error {
+	before, err := cpuOfAll(r.host.PID(), r.borrower.PID())
+	if err != nil {
+		return err
+	}
+	var moved rival.Moved
+	if err := r.host.Ask("lend", r.path, &moved); err != nil {
+		return err
+	}
+	after, err := cpuOfAll(r.host.PID(), r.borrower.PID())
+	m.floor = append(m.floor, float64(moved.Took)/float64(moved.N))
+	m.floorCPU = append(m.floorCPU, (after-before)*1e9/float64(moved.N))
+	return err
+}
+
 func (r *floorRig) close() {
 	if r.crowd != nil {
 		r.crowd.Close()

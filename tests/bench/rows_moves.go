@@ -37,6 +37,7 @@ func rowPause(ctx context.Context, b *bench, r *row) error {
 	r.atMost("p99", "µs", 1500, figure.SpreadOf(m.pauses(p99)))
 	r.atMost("max, the worst of all", "µs", 10000, worst(m.pauses(most)))
 	r.tell("p99.9", "µs", figure.SpreadOf(m.pauses(p999)))
+	r.tell("stragglers, in no pause", "sessions", figure.SpreadOf(pick(m.baton, func(v batonMove) float64 { return float64(v.handoff.Stragglers) })))
 	return nil
 }
 
@@ -49,6 +50,10 @@ func rowFloor(ctx context.Context, b *bench, r *row) error {
 	r.atMost(fmt.Sprintf("time per connection, of %d, over the floor's", m.n), "×", 1.5, figure.Ratios(took, m.floor))
 	r.tell("baton", "µs", figure.SpreadOf(pick(took, us)))
 	r.tell("floor", "µs", figure.SpreadOf(pick(m.floor, us)))
+	r.tell("baton, processor time of both, with the successor's start", "µs", figure.SpreadOf(pick(m.baton, func(v batonMove) float64 {
+		return v.cpu * 1e6 / float64(v.handoff.Moved)
+	})))
+	r.tell("floor, processor time of both", "µs", figure.SpreadOf(pick(m.floorCPU, us)))
 	return nil
 }
 
