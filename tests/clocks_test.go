@@ -77,7 +77,7 @@ func (s *space) checkClocks(t *testing.T, to int) {
 // inTimeNamespace is the beginning of a command that runs a program where the monotonic clock is another one.
 func inTimeNamespace(t *testing.T, seconds int) []string {
 	t.Helper()
-	words := []string{"unshare", "--time", "--monotonic", fmt.Sprint(seconds), "--"}
+	words := []string{need(t, "unshare", "another clock"), "--time", "--monotonic", fmt.Sprint(seconds), "--"}
 	if out, err := exec.Command(words[0], append(words[1:], "true")...).CombinedOutput(); err != nil {
 		t.Skipf("no time namespace can be made: %v %s", err, out)
 	}

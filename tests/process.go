@@ -125,6 +125,20 @@ func (l *lines) finish() string {
 	return l.String()
 }
 
+// need says where a program is that a test cannot do without. Where it is missing the test is skipped, but for CI, which installs it.
+func need(t testing.TB, program, what string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatalf("%s is not installed: %s cannot be tried", program, what)
+	default:
+		t.Skipf("%s is not installed: %s is not tried", program, what)
+	}
+	return path
+}
+
 // elders are the processes that were there before this one, and are none of ours: most of what is in /proc, which is read often.
 var elders = func() map[string]bool {
 	all := map[string]bool{}

@@ -38,10 +38,11 @@ func newFragileDisk(t *testing.T) *disk {
 	image := filepath.Join(d.base, "image")
 	d.must(os.WriteFile(image, nil, 0o600))
 	d.must(os.Truncate(image, 16<<20))
-	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner="+fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid()), image).CombinedOutput(); err != nil {
+	mke2fs, losetup := need(t, "mke2fs", "a disk that fails"), need(t, "losetup", "a disk that fails")
+	if out, err := exec.Command(mke2fs, "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner="+fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid()), image).CombinedOutput(); err != nil {
 		t.Skipf("no ext4 can be made: %v %s", err, out)
 	}
-	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
+	out, err := exec.Command(losetup, "--find", "--show", image).CombinedOutput()
 	if err != nil {
 		t.Skipf("no loop device: %v %s", err, out)
 	}

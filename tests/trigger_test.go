@@ -78,10 +78,7 @@ func (s *space) usr2() error {
 
 func TestTenUpgradesByEachTriggerUnderAPythonClient(t *testing.T) {
 	t.Parallel()
-	py, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("python3 is not installed: the client in another language is not tried")
-	}
+	py := need(t, "python3", "a client in another language")
 	s := newSpace(t)
 	s.start("-probation", "300ms")
 	host, port, _ := strings.Cut(s.addr(loopback), ":")
