@@ -3,6 +3,7 @@ package tests
 import (
 	"bufio"
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,27 +140,41 @@ func need(t testing.TB, program, what string) string {
 	return path
 }
 
-// elders are the processes that were there before this one, and are none of ours: most of what is in /proc, which is read often.
-var elders = func() map[string]bool {
-	all := map[string]bool{}
+// elders are the processes that were there before this one, and are there still: none of ours, and most of what is in /proc, which is
+// read often. Their numbers come again when they are gone.
+var elders = struct {
+	sync.Mutex
+	pids map[string]bool
+}{pids: listProcesses()}
+
+func listProcesses() map[string]bool {
+	pids := map[string]bool{}
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
-		all[e.Name()] = true
+		if _, err := strconv.Atoi(e.Name()); err == nil {
+			pids[e.Name()] = true
+		}
 	}
+	return pids
+}
+
+// youngProcesses lists all but the elders.
+func youngProcesses() map[string]bool {
+	elders.Lock()
+	defer elders.Unlock()
+	all := listProcesses()
+	maps.DeleteFunc(elders.pids, func(pid string, _ bool) bool { return !all[pid] })
+	maps.DeleteFunc(all, func(pid string, _ bool) bool { return elders.pids[pid] })
 	return all
-}()
+}
 
 // processesOf finds the live processes that carry a marker, by pid.
 func processesOf(mark string) (pids []int) {
 	want := []byte(marker + "=" + mark + "\x00")
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || elders[e.Name()] {
-			continue
-		}
-		env, err := os.ReadFile("/proc/" + e.Name() + "/environ") // empty for a zombie
+	for name := range youngProcesses() {
+		env, err := os.ReadFile("/proc/" + name + "/environ") // empty for a zombie
 		if err == nil && bytes.Contains(env, want) {
+			pid, _ := strconv.Atoi(name)
 			pids = append(pids, pid)
 		}
 	}
