@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Successors and predecessors of other versions of the handoff, and of sessions' states: real servers, made of the same source (variants.go).
+// Successors and predecessors of other versions of the handoff, and of sessions' states: real servers, made of the same source (variants_test.go).
 
 // Where there is a version in common, all works at that one, there and back, whatever else the other one says.
 func TestOtherVersionOfTheHandoff(t *testing.T) {
