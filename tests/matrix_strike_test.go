@@ -198,9 +198,7 @@ func (tr *trial) expected() string {
 func (tr *trial) startAnew() {
 	s, h := tr.s, tr.herd
 	s.startAfresh(tr.args...)
-	if h.load != nil {
-		h.abandon()
-	}
+	h.abandon()
 	for _, c := range h.idle {
 		tr.lost = append(tr.lost, loss{local: c.LocalAddr().String(), kind: "idle", what: c.lost.Error(), open: time.Hour})
 	}
@@ -272,22 +270,6 @@ func theirs(b blow) census {
 	return n
 }
 
-// standing is how many idle connections are not lost.
-func (h *herd) standing() (n int) {
-	for _, c := range h.idle {
-		if c.lost == nil {
-			n++
-		}
-	}
-	return n
-}
-
-func (h *herd) close() {
-	for _, c := range h.idle {
-		c.Close()
-	}
-}
-
 // A moodyClient has the session that makes a handoff fail.
 type moodyClient struct {
 	*client
@@ -339,23 +321,6 @@ func (m *moodyClient) finish() []loss {
 	}
 	return []loss{{local: m.LocalAddr().String(), kind: "moody", what: m.lost.Error(), open: time.Hour}}
 }
-
-// servers is the processes of the space that serve, or are about to.
-func (s *space) servers() []int {
-	return slices.DeleteFunc(processesOf(s.base), func(pid int) bool { return !strings.HasPrefix(command(pid), programs.steps) })
-}
-
-// stepServer starts a server that looks out for a step.
-func (s *space) stepServer(file, step string, args ...string) *process {
-	s.t.Helper()
-	cmd := s.command(programs.steps, append([]string{"-w", s.dir}, args...)...)
-	cmd.Env = append(cmd.Env, "BATON_STEP="+step, "BATON_STEP_FILE="+file)
-	p := s.launch(cmd)
-	s.awaitReady(p)
-	return p
-}
-
-func (s *space) stepAddr() string { return s.addr(loopback) }
 
 // handOver asks for an upgrade that takes this course.
 func (s *space) handOver(c *course) *process {
