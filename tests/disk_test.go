@@ -7,9 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,8 +37,9 @@ func newFragileDisk(t *testing.T) *disk {
 	d.must(os.WriteFile(image, nil, 0o600))
 	d.must(os.Truncate(image, 16<<20))
 	mke2fs, losetup := need(t, "mke2fs", "a disk that fails"), need(t, "losetup", "a disk that fails")
-	if out, err := exec.Command(mke2fs, "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner="+fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid()), image).CombinedOutput(); err != nil {
-		t.Skipf("no ext4 can be made: %v %s", err, out)
+	owner := fmt.Sprintf("root_owner=%d:%d", os.Geteuid(), os.Getegid())
+	if out, err := exec.Command(mke2fs, "-q", "-t", "ext4", "-O", "^has_journal", "-E", owner, image).CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v %s", err, out)
 	}
 	out, err := exec.Command(losetup, "--find", "--show", image).CombinedOutput()
 	if err != nil {
@@ -158,43 +157,6 @@ func openNow(t *testing.T, pid int) uint64 {
 	return uint64(len(entries))
 }
 
-// stopped stops a process and returns when it stands still.
-func (s *space) stopped(pid int) {
-	s.t.Helper()
-	s.signal(pid, syscall.SIGSTOP)
-	s.awaitStopped(pid)
-}
-
-func (s *space) awaitStopped(pid int) {
-	s.t.Helper()
-	waitFor(s.t, patience, "a process stands still", func() bool {
-		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return strings.Contains(string(stat), ") T ")
-	})
-}
-
-// idlers are connections that have had an answer and say nothing; every third has sent half a frame since.
-func idlers(t *testing.T, addr string, n int) []*idler {
-	t.Helper()
-	return newHerd(t, addr, census{idle: n - n/3, half: n / 3}).idle
-}
-
-// checkIdlers fails the test if one of them is lost.
-func checkIdlers(t *testing.T, all []*idler) {
-	t.Helper()
-	lost := 0
-	for _, c := range all {
-		if !c.stands() {
-			if lost++; lost == 1 {
-				t.Errorf("%v: %v", c.LocalAddr(), c.lost)
-			}
-		}
-	}
-	if lost > 0 {
-		t.Fatalf("%d of %d connections are lost", lost, len(all))
-	}
-}
-
 // checkAnswer fails the test if one of those who dialled late has no answer.
 func checkAnswer(t *testing.T, clients []*client) {
 	t.Helper()
@@ -221,6 +183,3 @@ func wantNoUpgrade(t *testing.T, r result, words ...string) {
 		}
 	}
 }
-
-// shortly is a time in which something that must not happen would have.
-const shortly = 300 * time.Millisecond

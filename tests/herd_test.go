@@ -235,3 +235,17 @@ func (h *herd) close() {
 		c.Close()
 	}
 }
+
+// idlers are connections that have had an answer and say nothing; every third has sent half a frame since.
+func idlers(t *testing.T, addr string, n int) []*idler {
+	t.Helper()
+	return newHerd(t, addr, census{idle: n - n/3, half: n / 3}).idle
+}
+
+// checkIdlers fails the test if one of them is lost.
+func checkIdlers(t *testing.T, all []*idler) {
+	t.Helper()
+	if lost := (&herd{t: t, idle: all}).idleLost(); len(lost) > 0 {
+		t.Fatalf("%d of %d idle connections are lost, the first %v: %v", len(lost), len(all), lost[0].LocalAddr(), lost[0].lost)
+	}
+}

@@ -2,7 +2,6 @@ package tests
 
 import (
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -11,53 +10,6 @@ import (
 // Five thousand clients that say nothing lose nothing, whichever of the two dies in probation, and however long both stand still.
 
 const multitude = 5000
-
-// idleMultitude dials many connections, each of which has had one answer, and every third of which has sent half a frame since.
-func idleMultitude(t *testing.T, addr string) []*idler {
-	t.Helper()
-	all := make([]*idler, multitude)
-	for i := range all {
-		all[i] = &idler{client: dial(t, addr)}
-		all[i].send("ping")
-	}
-	for i, c := range all {
-		c.expect(1)
-		if i%3 == 0 {
-			c.send("pi")
-			c.owes = "ng"
-		}
-	}
-	return all
-}
-
-// checkMultitude has every connection answer.
-func checkMultitude(t *testing.T, all []*idler) {
-	t.Helper()
-	lost := 0
-	var mu sync.Mutex
-	var asking sync.WaitGroup
-	for part := range 8 {
-		asking.Go(func() {
-			for i := part; i < len(all); i += 8 {
-				if !all[i].stands() {
-					mu.Lock()
-					lost++
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	asking.Wait()
-	if lost > 0 {
-		t.Errorf("%d of %d idle connections are lost", lost, len(all))
-		for _, c := range all {
-			if c.lost != nil {
-				t.Errorf("the first: %v: %v", c.LocalAddr(), c.lost)
-				break
-			}
-		}
-	}
-}
 
 func TestFiveThousandIdleConnectionsStand(t *testing.T) {
 	for _, victim := range []string{"successor", "predecessor", "both stopped, the successor goes on first", "both stopped, the predecessor goes on first"} {
@@ -69,7 +21,7 @@ func TestFiveThousandIdleConnectionsStand(t *testing.T) {
 				probation = "1m" // it is not over when that goes on
 			}
 			p := s.start("-read-timeout", "10m", "-probation", probation)
-			clients := idleMultitude(t, s.addr(loopback))
+			clients := idlers(t, s.addr(loopback), multitude)
 			s.upgrade()
 			q := s.pid()
 			survivor := 0
@@ -97,16 +49,16 @@ func TestFiveThousandIdleConnectionsStand(t *testing.T) {
 				s.signal(q, syscall.SIGSTOP)
 				time.Sleep(4 * time.Second)
 				s.signal(q, syscall.SIGCONT)
-				checkMultitude(t, clients[:50]) // the one that was continued first serves
+				checkIdlers(t, clients[:50]) // the one that was continued first serves
 				s.signal(p.pid(), syscall.SIGCONT)
 			}
-			checkMultitude(t, clients)
+			checkIdlers(t, clients)
 			s.awaitSurvivor()
 			if st := s.status(); st.PID != survivor || st.Sessions != len(clients) {
 				t.Errorf("pid %d serves %d sessions, want pid %d and %d", st.PID, st.Sessions, survivor, len(clients))
 			}
 			s.upgrade()
-			checkMultitude(t, clients)
+			checkIdlers(t, clients)
 			s.books().checkOneServes(t)
 			for _, c := range clients {
 				c.Close()

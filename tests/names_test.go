@@ -95,7 +95,7 @@ func TestNamesRemovedWhileTheServerLives(t *testing.T) {
 	}
 }
 
-// wantNoSecondOwner starts another server in the workspace, in both ways.
+// wantNoSecondOwner starts another server in the workspace, which has to be told who is there.
 func (s *space) wantNoSecondOwner(t *testing.T, pid int) {
 	t.Helper()
 	want := fmt.Sprintf("another server (pid %d) is running", pid)

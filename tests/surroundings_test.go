@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,15 +132,11 @@ func TestJournalFillsUpWhileSessionsMove(t *testing.T) {
 			d := newDisk(t, 4<<20)
 			d.rude = true
 			file := filepath.Join(d.base, "fired")
-			cmd := d.command(programs.steps, "-w", d.dir, "-read-timeout", "1m", "-probation", "300ms")
-			cmd.Env = append(cmd.Env, "BATON_STEP="+tt.at, "BATON_STEP_FILE="+file)
-			p := d.launch(cmd)
-			d.awaitReady(p)
-			addr := d.addr(loopback)
+			p := d.stepServer(file, tt.at, "-probation", "300ms")
+			addr := d.stepAddr()
 			idle := idlers(t, addr, tt.idle)
 			up := d.launch(d.command(programs.server, "-w", d.dir, "-upgrade"))
-			waitFor(t, patience, "the handoff is at the step", func() bool { return fired(file) > 0 })
-			victim := fired(file)
+			victim := d.awaitStep(file)
 			d.awaitStopped(victim)
 			d.fillUp()
 			survivor := 1
@@ -255,22 +250,16 @@ func TestSuccessorRunsOutOfDescriptors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSpace(t)
-			s.start("-read-timeout", "1m", "-probation", "300ms")
-			idle := idlers(t, s.addr(loopback), 1500)
+			file := filepath.Join(s.base, "fired")
+			s.stepServer(file, "successor/after-greeting/1/stop", "-probation", "300ms")
+			idle := idlers(t, s.stepAddr(), 1500)
 			before := descriptors(t, s.pid())
-			first := s.pid()
-			// The predecessor stands still between HELLO and WELCOME.
-			slow := s.script("slow", "echo $$ > "+s.base+"/pid; while [ ! -e "+s.base+"/go ]; do sleep 0.02; done; exec "+programs.server+` "$@"`)
-			up := s.launch(s.command(programs.server, "-w", s.dir, "-upgrade", "-binary", slow))
-			next := 0
-			waitFor(t, patience, "the successor is started", func() bool { next = fired(s.base + "/pid"); return next > 0 })
-			s.stopped(first)
-			write(t, s.base+"/go", "")
-			s.awaitLog("run=2", "to=Adopting")
-			time.Sleep(shortly) // HELLO comes next
+			up := s.launch(s.command(programs.server, "-w", s.dir, "-upgrade"))
+			next := s.awaitStep(file)
+			s.awaitStopped(next)
 			old := openLimit(t, next, openNow(t, next)+room)
 			t.Logf("%d may open %d files, and not %d", next, openNow(t, next)+room, old)
-			s.signal(first, syscall.SIGCONT)
+			s.signal(next, syscall.SIGCONT)
 			if code := up.exit(patience); code != 3 || !strings.Contains(up.stdout.finish(), "RLIMIT_NOFILE") {
 				t.Errorf("-upgrade exits %d: %s%s", code, up.stdout.finish(), up.stderr.finish())
 			}
@@ -314,7 +303,7 @@ func TestSuccessorMissesItsBeats(t *testing.T) {
 	s.upgrade()
 	checkIdlers(t, idle[:150])
 	next := s.pid()
-	s.stopped(next)
+	s.halt(next)
 	s.gone(next)
 	s.awaitRun(1)
 	if s.pid() != p.pid() {

@@ -78,6 +78,13 @@ func fired(file string) int {
 	return pid
 }
 
+// awaitStep waits for a process to come to its step, and returns its pid.
+func (s *space) awaitStep(file string) (pid int) {
+	s.t.Helper()
+	waitFor(s.t, patience, "a process has come to the step", func() bool { pid = fired(file); return pid > 0 })
+	return pid
+}
+
 // gone waits until a process of the space has certainly ended.
 func (s *space) gone(pid int) {
 	s.t.Helper()
@@ -126,3 +133,18 @@ func (s *space) stepServer(file, step string, args ...string) *process {
 }
 
 func (s *space) stepAddr() string { return s.addr(loopback) }
+
+// halt stops a process and returns when it stands still.
+func (s *space) halt(pid int) {
+	s.t.Helper()
+	s.signal(pid, syscall.SIGSTOP)
+	s.awaitStopped(pid)
+}
+
+func (s *space) awaitStopped(pid int) {
+	s.t.Helper()
+	waitFor(s.t, patience, "a process stands still", func() bool {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return strings.Contains(string(stat), ") T ")
+	})
+}
