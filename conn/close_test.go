@@ -169,16 +169,17 @@ func TestShutdownWithStuckClient(t *testing.T) {
 // A session whose client has sent its FIN, and whose last output is never taken, did not end in peace, and does not say so.
 func TestReasonOfCutOutput(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		end  func(*conn.Server, *net.TCPConn)
-		want error
+		name    string
+		timeout time.Duration // 0 = none
+		end     func(*conn.Server, *net.TCPConn)
+		want    error
 	}{
-		{"the server stops", func(s *conn.Server, _ *net.TCPConn) { s.Shutdown(expired()) }, conn.ErrStopped},
-		{"the write timeout strikes", func(*conn.Server, *net.TCPConn) {}, conn.ErrWriteTimeout},
-		{"the client resets", func(_ *conn.Server, c *net.TCPConn) { c.SetLinger(0); c.Close() }, unix.EPIPE}, // after its FIN, the kernel says so
+		{"the server stops", 0, func(s *conn.Server, _ *net.TCPConn) { s.Shutdown(expired()) }, conn.ErrStopped},
+		{"the write timeout strikes", 200 * time.Millisecond, func(*conn.Server, *net.TCPConn) {}, conn.ErrWriteTimeout},
+		{"the client resets", 0, func(_ *conn.Server, c *net.TCPConn) { c.SetLinger(0); c.Close() }, unix.EPIPE}, // after its FIN, the kernel says so
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, r := start(t, conn.Config{MaxOutput: 64 << 20, WriteTimeout: 500 * time.Millisecond})
+			s, r := start(t, conn.Config{MaxOutput: 64 << 20, WriteTimeout: c.timeout})
 			client := dial(t, listen(t, s, "ping"))
 			waitLen(t, s, 1)
 			session := s.Get(s.IDs()[0])
