@@ -50,7 +50,7 @@ func (r *run) findPredecessor() (role, *net.UnixConn, error) {
 		return "", nil, err
 	}
 	if r.lock == nil {
-		return "", nil, r.occupied(cmp.Or(r.ws.pid(), r.ws.holder()))
+		return "", nil, r.occupied(cmp.Or(r.ws.holder(), r.ws.pid())) // what server.pid says may be of long ago
 	}
 	return roleFirst, nil, nil
 }

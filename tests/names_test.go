@@ -43,6 +43,10 @@ func TestNamesRemovedWhileTheServerLives(t *testing.T) {
 		{name: "conn.sock is a loop", spoil: replace("conn.sock", loop)},
 		{name: "its own handoff socket removed", spoil: remove("run/000001.sock")},
 		{name: "server.pid removed", spoil: remove("server.pid")},
+		{name: "server.pid names another process, and conn.sock removed", spoil: func(t *testing.T, s *space) {
+			remove("conn.sock")(t, s)
+			write(t, s.path("server.pid"), "1\n")
+		}},
 		{name: "control.sock removed", spoil: remove("control.sock"), silent: true},
 		{name: "control.sock is a file", spoil: replace("control.sock", file), silent: true},
 		{name: "control.sock is a dangling link", spoil: replace("control.sock", dangling), silent: true},
