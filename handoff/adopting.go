@@ -17,13 +17,6 @@ import (
 
 // adopt takes over the listeners that came with WELCOME, and opens those that are new.
 func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
-	if w.Version != wire.Version {
-		return []protocol.Input{protocol.NotAdopted{
-			Reason: fmt.Sprintf("the predecessor chose version %d of the handoff, this run speaks %d", w.Version, wire.Version),
-		}}
-	}
-	fds := t.received
-	t.received = nil
 	t.r.mu.Lock() // status reads it
 	t.peerRun = w.Run
 	t.r.mu.Unlock()
@@ -36,11 +29,21 @@ func (t *taking) adopt(w *wire.Welcome) []protocol.Input {
 		ID: w.Handoff, Role: journal.Successor, Trigger: string(t.role), PeerRun: w.Run, PeerPID: t.peer.pid, Check: w.Check,
 	})
 	t.r.journal.Record(journal.Welcome{Listeners: len(w.Listeners), Sessions: w.Sessions})
-	if err := t.adoptListeners(w, fds); err != nil {
+	if err := t.takeOver(w); err != nil {
 		t.r.journal.Record(journal.Refused{Reason: err.Error()})
 		return []protocol.Input{protocol.NotAdopted{Reason: err.Error()}}
 	}
 	return []protocol.Input{protocol.Adopted{}}
+}
+
+// takeOver refuses a version that was not offered. The descriptors are left to the conversation then, which closes them.
+func (t *taking) takeOver(w *wire.Welcome) error {
+	if w.Version != wire.Version {
+		return fmt.Errorf("the predecessor chose version %d of the handoff, this run speaks %d", w.Version, wire.Version)
+	}
+	fds := t.received
+	t.received = nil
+	return t.adoptListeners(w, fds)
 }
 
 // adoptListeners takes ownership of fds: a socket for each of the Welcome's listeners, the workspace's lock, and the slate.

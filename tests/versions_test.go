@@ -78,6 +78,9 @@ func TestNoVersionInCommon(t *testing.T) {
 			if events := s.eventsOf(1); strings.Contains(events, " lend ") && tt.name != "one that was not offered" { // it lends at once
 				t.Errorf("something was lent: %s", events)
 			}
+			if events := s.eventsOf(2); tt.name == "one that was not offered" && !strings.Contains(events, " refused ") {
+				t.Errorf("the successor's journal does not say that it refused: %s", events)
+			}
 			wantRolledBack(t, s, s.run("-upgrade", "-check", "-binary", theirs), tt.want)
 			checkIdlers(t, idle)
 			checkDescriptors(t, s, before)
