@@ -70,30 +70,37 @@ func served(l journal.RunLog) (ids []conn.ID) {
 
 // reconcilePast is a first start's: the runs before it have all ended, and those that died are buried unless an earlier one has done it.
 func (r *run) reconcilePast() {
-	past, buried, giver := r.past()
-	for n, l := range past {
-		if !l.Sealed && !buried[n] {
-			r.bury(l, lostWith(n, past, buried, giver))
+	p := r.past()
+	for n, l := range p.logs {
+		if !l.Sealed && !p.buried[n] {
+			r.bury(l, p.lostWith(n))
 		}
 	}
 }
 
+// A past is what the journals say of the runs before a first start.
+type past struct {
+	logs   map[int]journal.RunLog // by run
+	buried map[int]bool           // by one of the others
+	giver  map[int]int            // of each successor, the run that was about to give to it
+}
+
 // lostWith are the sessions that went with a run which died. What two runs that died had between them goes with the successor.
-func lostWith(run int, past map[int]journal.RunLog, buried map[int]bool, giver map[int]int) []conn.ID {
-	l := past[run]
+func (p *past) lostWith(run int) []conn.ID {
+	l, giver := p.logs[run], p.giver[run]
 	lost := served(l)
-	if from, ok := past[giver[run]]; ok && !from.Sealed && !buried[giver[run]] && !parted(l) {
+	if from, ok := p.logs[giver]; ok && !from.Sealed && !p.buried[giver] && !parted(l) {
 		lost = append(lost, inNoHands(from, l)...)
 	}
-	if to, ok := past[newestSuccessor(giver, run)]; ok && to.Sealed && !parted(to) { // it had given back all that it had, and left
+	if to, ok := p.logs[p.newestSuccessor(run)]; ok && to.Sealed && !parted(to) { // it had given back all that it had, and left
 		lost = append(lost, inNoHands(l, to)...)
 	}
 	return lost
 }
 
-// newestSuccessor is the last run that was about to get something of this one; 0 = none. What earlier ones gave back is noted since long.
-func newestSuccessor(giver map[int]int, run int) (newest int) {
-	for to, from := range giver {
+// newestSuccessor is the last run that was about to get something of this one; 0 = none. This one had time to note what earlier ones gave back.
+func (p *past) newestSuccessor(run int) (newest int) {
+	for to, from := range p.giver {
 		if from == run {
 			newest = max(newest, to)
 		}
@@ -105,22 +112,22 @@ func newestSuccessor(giver map[int]int, run int) (newest int) {
 const pastLimit = 256
 
 // past reads the journals of the runs before this one, as far back as the newest that was a first start itself: what was before it was its
-// to tell. It returns them by number, which of them were buried by one of the others, and who was about to give to whom.
-func (r *run) past() (past map[int]journal.RunLog, buried map[int]bool, giver map[int]int) {
-	past, buried, giver = map[int]journal.RunLog{}, map[int]bool{}, map[int]int{}
+// to tell.
+func (r *run) past() *past {
+	p := &past{logs: map[int]journal.RunLog{}, buried: map[int]bool{}, giver: map[int]int{}}
 	for n := r.number - 1; n > max(0, r.number-1-pastLimit); n-- {
 		l, err := r.readDead(n)
 		if err != nil {
 			continue // never written, removed, or set aside by Create, which has said so
 		}
-		past[n] = l
+		p.logs[n] = l
 		first := false
 		for _, e := range l.Events {
 			switch d := e.Data.(type) {
 			case journal.Hello:
-				giver[d.Run] = n // a successor that died young may not have noted whose it was
+				p.giver[d.Run] = n // a successor that died young may not have noted whose it was
 			case journal.Unsealed:
-				buried[d.Run] = true
+				p.buried[d.Run] = true
 			case journal.Move:
 				first = first || d.From == string(fsm.Starting) && d.To == string(fsm.Serving)
 			}
@@ -129,12 +136,12 @@ func (r *run) past() (past map[int]journal.RunLog, buried map[int]bool, giver ma
 			break
 		}
 	}
-	return past, buried, giver
+	return p
 }
 
 // parted reports whether a successor's file says that its predecessor took leave of it: its end had nothing to do with the other's then.
 func parted(successor journal.RunLog) bool {
-	return slices.ContainsFunc(successor.Events, func(e journal.Event) bool { return e.Data.Kind() == journal.Bye{}.Kind() })
+	return slices.ContainsFunc(successor.Events, func(e journal.Event) bool { _, bye := e.Data.(journal.Bye); return bye })
 }
 
 // inNoHands are sessions that one of two runs gave, there or back, and that the other, which died, had no time to note.

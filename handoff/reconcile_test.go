@@ -65,17 +65,16 @@ func TestLostWithWhatWasGivenBack(t *testing.T) {
 		}
 		return l
 	}
-	giver := map[int]int{2: 1, 3: 1}
-	past := map[int]journal.RunLog{
+	p := past{giver: map[int]int{2: 1, 3: 1}, logs: map[int]journal.RunLog{
 		1: log(false, map[conn.ID]journal.Place{7: journal.Own, 8: journal.Given}),
 		2: log(true, map[conn.ID]journal.Place{6: journal.Given, 7: journal.Given, 8: journal.Given}), // 6 ended long ago
 		3: log(true, map[conn.ID]journal.Place{7: journal.Given, 8: journal.Given, 9: journal.Given}),
-	}
-	if got, want := lostWith(1, past, nil, giver), []conn.ID{7, 8, 9}; !slices.Equal(got, want) {
+	}}
+	if got, want := p.lostWith(1), []conn.ID{7, 8, 9}; !slices.Equal(got, want) {
 		t.Errorf("run 3 has given everything back: %v, want %v", got, want)
 	}
-	past[3] = log(true, map[conn.ID]journal.Place{8: journal.Given}, journal.Bye{})
-	if got, want := lostWith(1, past, nil, giver), []conn.ID{7}; !slices.Equal(got, want) {
+	p.logs[3] = log(true, map[conn.ID]journal.Place{8: journal.Given}, journal.Bye{})
+	if got, want := p.lostWith(1), []conn.ID{7}; !slices.Equal(got, want) {
 		t.Errorf("run 3 went on, and stopped later: %v, want %v", got, want)
 	}
 }
