@@ -28,7 +28,7 @@ type output struct {
 	corked   bool   // a handler runs on the loop: Write only buffers, and all is sent when it has returned
 	borrowed bool   // buf is the loop's
 	failed   bool   // the socket is broken, or its peer was given up: nothing can be sent any more
-	blamed   bool   // that is the reason for the end
+	blamed   bool   // that has ended a session which was open until then: Write returns the reason
 	turning  bool   // a turn is on, and writes to the slate when it ends
 	stuck    bool   // the socket takes no more: an edge will say when it does
 
@@ -163,7 +163,7 @@ func (o *output) fail(err error) {
 	o.failLocked(err)
 }
 
-// failLocked makes err the session's reason to end, and what every later Write returns, unless there was one before.
+// failLocked drops what waits, and ends the session with this reason. If it was open until then, every later Write returns it.
 func (o *output) failLocked(err error) {
 	o.blamed = o.blamed || !o.closing
 	o.cutLocked(err)
@@ -179,7 +179,7 @@ func (o *output) cut(reason error) {
 	o.cutLocked(reason)
 }
 
-// cutLocked: a session that was ending in peace, and whose last output is lost, did not end in peace.
+// cutLocked keeps the reason of a session that was ending already, unless it was ending in peace and its last output is lost.
 func (o *output) cutLocked(reason error) {
 	peace := o.reason == nil || errors.Is(o.reason, io.EOF)
 	if !o.closing || peace && len(o.buf) > 0 {

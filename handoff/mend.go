@@ -26,7 +26,7 @@ func (r *run) mend() {
 	}
 }
 
-// mendSockets binds our sockets anew if their names are gone. The old ones are of no use any more: nobody can reach them.
+// mendSockets binds our sockets anew if their names are gone, for nobody can reach the old ones any more.
 func (r *run) mendSockets() error {
 	if err := ownDir(r.ws.path("run")); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (r *run) mendSockets() error {
 	}
 	if !leadsHere("unix", r.ws.control(r.number)) {
 		l, err := listenUnix("unix", r.ws.control(r.number))
-		if err == nil {
+		if err == nil { // what has the old one open is the HTTP server, which closes both
 			r.control.serve(&ownersOnly{l, r.log})
 		}
 		errs = append(errs, err)
@@ -51,7 +51,8 @@ func (r *run) mendSockets() error {
 	return errors.Join(errs...)
 }
 
-// leadsHere reports whether this process answers at a path, or that cannot be told, for want of a descriptor perhaps.
+// leadsHere reports whether this process answers at a path. Where that cannot be told, for want of a descriptor perhaps, it says yes: what may be
+// in order is left alone.
 func leadsHere(network, path string) bool {
 	c, err := net.DialUnix(network, nil, &net.UnixAddr{Net: network, Name: path})
 	if err != nil {

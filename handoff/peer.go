@@ -127,6 +127,6 @@ func sameClock(pid int) error {
 	if err != nil || perr != nil || ours == theirs {
 		return nil // where there are no such namespaces, there is one clock
 	}
-	return fmt.Errorf("the successor (pid %d) is in another time namespace than this run, and its monotonic clock is another one; start it in the same",
-		pid)
+	return fmt.Errorf("the successor (pid %d) is in another time namespace than this run, where the monotonic clock is another one; "+
+		"start it in the same namespace", pid)
 }

@@ -151,6 +151,7 @@ func (p *Predecessor) doneThere(m *wire.Done) {
 	if m.Moved != p.receiver.moved {
 		p.do(Report{fmt.Sprintf("%d sessions came back, the successor says %d", p.receiver.moved, m.Moved)})
 	}
+	// Of a session that it had accepted and we could not borrow there is nothing to recall, but it is not back either.
 	if left := append(p.theirsStill(), p.receiver.at(missed)...); len(left) > 0 {
 		p.giveUpOn(fmt.Sprintf("it kept %d sessions", len(left)))
 		return

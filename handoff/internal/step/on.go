@@ -77,7 +77,7 @@ func At(role string, when When, what any) {
 	}
 }
 
-// placed says of a step on the way back that it is one.
+// placed puts "back-" before the names of what is passed on the way back.
 func placed(role, name string) string {
 	mu.Lock()
 	defer mu.Unlock()
