@@ -34,7 +34,7 @@ func newClient(dir string, socket ...string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "unix", ws.path(socket...))
 		if err != nil {
-			return nil, explainDial(dir, err)
+			return nil, explainDial(ws, err)
 		}
 		if _, err := credentials(c.(*net.UnixConn)); err != nil {
 			c.Close()
@@ -51,15 +51,15 @@ func newClient(dir string, socket ...string) *Client {
 const answerTimeout = 15 * time.Second
 
 // explainDial tells whether nobody is there, or somebody who cannot be reached.
-func explainDial(dir string, err error) error {
+func explainDial(ws *workspace, err error) error {
 	if !isNobody(err) {
-		return fmt.Errorf("the server in %s cannot be reached: %w", dir, err)
+		return fmt.Errorf("the server in %s cannot be reached: %w", ws.dir, err)
 	}
-	if pid := (&workspace{dir}).holder(); pid > 0 {
+	if pid := ws.holder(); pid > 0 {
 		return fmt.Errorf("a server (pid %d) is running in %s, but its control socket was removed, or is not there yet (%w); "+
-			"an upgrade puts it back: kill -USR2 %d", pid, dir, err, pid)
+			"an upgrade puts it back: kill -USR2 %d", pid, ws.dir, err, pid)
 	}
-	return fmt.Errorf("%w in %s (%w)", ErrNoServer, dir, err)
+	return fmt.Errorf("%w in %s (%w)", ErrNoServer, ws.dir, err)
 }
 
 // Status asks the server how it is. The error is ErrNoServer if there is none.

@@ -20,14 +20,16 @@
 //     state and what is left of the timeouts go along.
 //   - Until the first session is given, any failure of the successor ends with this run serving everything it had; Upgrade then returns a
 //     Handoff that says why, and the next upgrade starts from the beginning.
-//   - After that, a successor that fails is ended for certain, and everything comes back: a session that it was given goes on if what is
-//     known of it agrees with the kernel's own byte counts, and is reset and named in the journal if not. What it had accepted itself is
-//     lost with it. A successor whose predecessor dies keeps what it was given, and of the rest what agrees in the same way.
+//   - After that, a successor that fails and lives gives everything back, what it had accepted itself too. One that dies, or is silent and
+//     therefore ended for certain, takes with it what it had accepted; a session that it was given goes on if what is known of it agrees
+//     with the kernel's own byte counts, and is reset and named in the journal if not. A successor whose predecessor dies keeps what it was
+//     given, and of the rest what agrees in the same way.
 //   - Only processes of the user who owns the workspace are listened to.
 //
 // # Caveats
 //
-// Linux only, TCP only, on one machine and in one pid namespace. A process that is PID 1 starts no successor, since that would end with it.
+// Linux only, TCP only, on one machine, in one pid namespace and one time namespace. A process that is PID 1 starts no successor, since
+// that would end with it.
 //
 // Run belongs to the process: it takes SIGUSR2 and SIGPIPE, it may set the umask for a moment, and in a successor it replaces standard
 // error once it serves. The program is found by os.Args[0] as it was when the package was initialised.
@@ -36,6 +38,6 @@
 //
 // # Where to read
 //
-// run.go is a run from start to exit, and the door at which successors knock; giving.go and taking.go are the two sides of a handoff, and
-// conversation.go is what they share: it drives the machines of handoff/protocol, which decide what to say and do next.
+// run.go is a run from start to exit, and door.go where successors knock. giving.go and taking.go are the two sides of a handoff, side.go is
+// what both do with sessions, and conversation.go drives the machines of handoff/protocol, which decide what to say and do next.
 package handoff
