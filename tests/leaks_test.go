@@ -30,7 +30,7 @@ func (s *space) belongings() (b belongings) {
 	return b
 }
 
-// startup is what goes on for a while after a start.
+// startup is what goes on for a while after a start, by the names of the functions: where one of them is missing, descriptors seem to be left over.
 var startup = regexp.MustCompile(`\(\*run\)\.(prune|reconcilePast)|\(\*workspace\)\.sweep|created by baton/handoff\.\(\*run\)\.serve`)
 
 // checkBelongings fails the test if the serving process has more than is wanted, or other things, besides the sockets of sessions.

@@ -41,7 +41,7 @@ type trial struct {
 func strike(t *testing.T, b blow, doomed bool) outcome {
 	tr := &trial{t: t, s: newSpace(t), outcome: outcome{blow: b}, doomed: doomed}
 	tr.begin()
-	tr.strike()
+	tr.provoke()
 	pid := tr.s.awaitSurvivor()
 	tr.judge(pid)
 	if pid == 0 {
@@ -110,8 +110,8 @@ func (tr *trial) begin() {
 // file says which process has come to the step.
 func (tr *trial) file() string { return filepath.Join(tr.s.base, "fired") }
 
-// strike has the server hand over until a process has come to the step, and to its end.
-func (tr *trial) strike() {
+// provoke has the server hand over until a process has come to the step, and the handoff to its end.
+func (tr *trial) provoke() {
 	for try := 0; tr.victim == 0; try++ {
 		if try == 8 && (tr.n > 1 || tr.shy()) {
 			tr.t.Skip("no client has led to this step")

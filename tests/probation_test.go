@@ -25,7 +25,7 @@ func TestProbation(t *testing.T) {
 	name := func(m moment) string { return fmt.Sprintf("%s/%v", m.what, m.after) }
 	lanes(t, 4, moments, name, func(t *testing.T, m moment) {
 		s := newSpace(t)
-		s.start("-probation", probation.String(), "-read-timeout", "1m")
+		old := s.start("-probation", probation.String(), "-read-timeout", "1m")
 		clients := make([]*client, 12)
 		for i := range clients {
 			clients[i] = dial(t, s.addr(loopback))
@@ -34,7 +34,6 @@ func TestProbation(t *testing.T) {
 				clients[i].send("pi")
 			}
 		}
-		old := s.procs[0]
 		s.upgrade()
 		time.Sleep(m.after)
 		inProbation[m.what](t, s, old, clients)
