@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -70,7 +71,7 @@ func isNobody(err error) bool {
 	}, func(nobody error) bool { return errors.Is(err, nobody) })
 }
 
-// holder finds a process that has the workspace's lock open, whatever is left of the workspace's names; 0 = none. It looks from outside, since
+// holder finds a process that has the workspace's lock, whatever is left of the workspace's names; 0 = none. It looks from outside, since
 // who tries a lock could be taken for its holder. Where two have it, in a handoff, server.pid decides.
 func (w *workspace) holder() (pid int) {
 	lock, err := os.Stat(w.path("lock"))
@@ -81,22 +82,27 @@ func (w *workspace) holder() (pid int) {
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range processes {
 		n, _ := strconv.Atoi(filepath.Base(p))
-		if n != os.Getpid() && hasOpen(p, lock) && (pid == 0 || n == serving) {
+		if n != os.Getpid() && hasLocked(p, lock) && (pid == 0 || n == serving) {
 			pid = n
 		}
 	}
 	return pid
 }
 
-// hasOpen reports whether a process, by its directory in /proc, has a file open.
-func hasOpen(process string, file os.FileInfo) bool {
+// hasLocked reports whether a process, by its directory in /proc, has a file open through which it is locked. To have it open is not enough:
+// a backup does that, too.
+func hasLocked(process string, file os.FileInfo) bool {
 	fds, _ := os.ReadDir(filepath.Join(process, "fd"))
 	for _, fd := range fds {
 		path := filepath.Join(process, "fd", fd.Name())
 		if to, err := os.Readlink(path); err != nil || filepath.Base(to) != file.Name() {
 			continue // not to stat what may not answer, on a network
 		}
-		if info, err := os.Stat(path); err == nil && os.SameFile(info, file) {
+		if info, err := os.Stat(path); err != nil || !os.SameFile(info, file) {
+			continue
+		}
+		about, _ := os.ReadFile(filepath.Join(process, "fdinfo", fd.Name())) // "lock: 1: FLOCK ADVISORY WRITE …", see proc_pid_fdinfo(5)
+		if bytes.Contains(about, []byte("FLOCK")) {
 			return true
 		}
 	}

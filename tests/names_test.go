@@ -148,3 +148,37 @@ func TestNamesThatCannotBePutBack(t *testing.T) {
 	s.startAs(programs.server, "-takeover", "-listen", loopback) // which does
 	checkIdlers(t, idle)
 }
+
+// Whoever only reads the lock's file, a backup perhaps, is not taken for the server: it would be told to upgrade, and end.
+func TestReaderOfTheLockIsNoServer(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.start()
+	s.stop()
+	f, err := os.Open(s.path("lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if r := s.run("-status"); r.code != 4 {
+		t.Errorf("-status exits %d, want 4: %s", r.code, r.stderr)
+	}
+}
+
+// A successor has the lock that its first predecessor has taken.
+func TestSuccessorIsFoundByTheLock(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.start("-probation", "300ms")
+	s.upgrade()
+	s.alone()
+	pid := s.pid()
+	for _, name := range []string{"control.sock", "server.pid"} {
+		if err := os.Remove(s.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.wantRemedy(t, pid)
+	s.signal(pid, syscall.SIGUSR2)
+	s.awaitRun(3)
+}
