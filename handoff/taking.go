@@ -160,7 +160,7 @@ func (t *taking) tidyUp() {
 }
 
 // partFromPredecessor ends probation, if there is still a predecessor, and returns when it is gone. One that does not answer, since it is
-// stopped or hangs, is an error, and so is the end of ctx. It may be tried again.
+// stopped or hangs, is an error, and so is the end of ctx: it may be tried again. So is one that has everything back: the workspace is its.
 func (r *run) partFromPredecessor(ctx context.Context) error {
 	r.mu.Lock()
 	t := r.predecessor
@@ -174,6 +174,9 @@ func (r *run) partFromPredecessor(ctx context.Context) error {
 	defer limit.Stop()
 	select {
 	case <-t.apart:
+		if t.hasGivenBack() {
+			return fmt.Errorf("run %d has everything back, and serves; this one is about to exit", t.peerRun)
+		}
 	case <-ctx.Done():
 		return fmt.Errorf("asked to stop while parting from run %d", t.peerRun)
 	case <-limit.C:
@@ -189,6 +192,12 @@ func (r *run) partFromPredecessor(ctx context.Context) error {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+func (t *taking) hasGivenBack() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.report.Result == protocol.ResultReturned
 }
 
 // partingLimit is how long a predecessor that is well may take to leave. It waits for its stragglers.
