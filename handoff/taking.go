@@ -30,6 +30,7 @@ type taking struct {
 	apart     chan struct{} // closed when the predecessor is gone, or we are about to be
 	isApart   bool
 	died      bool           // the predecessor
+	mourned   bool           // what went with it is being named
 	verdicts  []conn.Verdict // on what it had
 }
 
@@ -147,15 +148,23 @@ func (t *taking) leaveWhenApart() {
 	go t.tidyUp()
 }
 
-// tidyUp removes what a predecessor leaves behind that is killed after its last word.
+// tidyUp does for a predecessor that is killed after its last word what it would have done itself: it removes its names, and has in the
+// journal that its file has no end, and that those it had given at last are well.
 func (t *taking) tidyUp() {
 	defer t.peer.pidfd.Close()
 	if t.peer.pid == os.Getpid() { // a run beside us in this process
 		return
 	}
 	t.peer.pidfd.SetReadDeadline(time.Now().Add(t.r.cfg.Timeouts.Exit))
-	if waitEnd(t.peer.pidfd) {
-		t.r.ws.sweep()
+	if !waitEnd(t.peer.pidfd) {
+		return
+	}
+	t.r.ws.sweep()
+	t.mu.Lock()
+	mourned, dead, were := t.mourned, t.peerRun, t.got
+	t.mu.Unlock()
+	if !mourned {
+		t.r.mourn(dead, were, nil)
 	}
 }
 
@@ -368,6 +377,7 @@ func (t *taking) parted() {
 	}
 	t.isApart = true
 	if t.died { // also when it had nothing to do with us: there may be sessions that it had not even lent
+		t.mourned = true
 		dead, were, verdicts := t.peerRun, t.got, t.verdicts
 		t.r.background.Go(func() { t.r.mourn(dead, were, verdicts) })
 	}
