@@ -144,7 +144,11 @@ func (c *Conn) Discard(n int) { c.in = c.in[n:] }
 // Close ends the session from any goroutine: what Write has accepted is sent, then the connection is closed. It does not wait. reason
 // is told to Config.Closed; nil means an ordinary end. Closing twice, or after the session has moved, does nothing.
 func (c *Conn) Close(reason error) {
-	if c.out.end(reason) {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.endLocked(reason) {
+		c.noteEndLocked()
 		c.loop.post(c)
 	}
 }

@@ -43,6 +43,7 @@ func (l *loop) add(c *Conn) error {
 	}
 	l.free = l.free[:len(l.free)-1]
 	s.conn, c.ref = c, r
+	c.timed = 0 // what the wheel has is of an earlier ref
 	return nil
 }
 

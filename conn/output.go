@@ -51,6 +51,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	o.buf = append(o.buf, p...)
 	if o.corked || o.frozen || o.stuck { // stuck: in order behind what waits, to be sent at the edge
 		o.full.Store(len(o.buf) > c.loop.srv.cfg.HighWater)
+		c.noteOutputLocked()
 		return len(p), nil
 	}
 	c.flushLocked()
@@ -149,6 +150,10 @@ func (c *Conn) uncork() (closing bool) {
 func (o *output) end(reason error) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.endLocked(reason)
+}
+
+func (o *output) endLocked(reason error) bool {
 	if o.closing || o.moved {
 		return false
 	}
@@ -201,6 +206,13 @@ func (o *output) pending() (waiting, failed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.buf) > 0, o.failed
+}
+
+// unsent is the number of bytes that wait to be sent.
+func (o *output) unsent() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.buf)
 }
 
 // position is the number of bytes that the socket has taken.

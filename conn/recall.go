@@ -73,15 +73,16 @@ func (c *Conn) judge() (v Verdict) {
 	return v
 }
 
-// prove brings the session to a state that the kernel confirms: what the slate says, since it is the newer, or else what was offered.
+// prove brings the session to a state that the kernel confirms: what the slate says, since it is the newer, or else what was offered, unless
+// the slate knows of output that came after it.
 func (c *Conn) prove(kernel Witness) (by string, err error) {
 	m, unwritten := c.marked()
 	switch known := c.phase == moved || c.phase == frozen; {
 	case unwritten == nil && m.read == kernel.Read && m.written == kernel.Written && m.unsent == 0:
 		return "slate", c.restoreMark(m)
-	case known && c.read == kernel.Read && c.out.position() == kernel.Written:
+	case known && c.read == kernel.Read && c.out.position() == kernel.Written && int(m.unsent) <= c.out.unsent():
 		return "state", nil
-	case unwritten == nil && m.unsent > 0:
+	case m.unsent > 0:
 		return "", fmt.Errorf("%d bytes of output were lost with the process", m.unsent)
 	case unwritten == nil:
 		return "", fmt.Errorf("read %d and written %d, but the slate says %d and %d", kernel.Read, kernel.Written, m.read, m.written)
@@ -218,12 +219,23 @@ func (c *Conn) endTurn() {
 	c.slate.end()
 }
 
-// noteOutputLocked writes to the slate what a Write outside of a turn has done.
+// noteOutputLocked writes to the slate what a Write outside of a turn has done. The session may be frozen: what it says there until the other
+// process has had it for a turn is ours to say.
 func (c *Conn) noteOutputLocked() {
 	if c.slate == nil || c.out.turning {
 		return
 	}
 	c.slate.begin()
 	c.slate.putOutput(c.out.written, len(c.out.buf))
+	c.slate.end()
+}
+
+// noteEndLocked writes to the slate that Close was called outside of a turn.
+func (c *Conn) noteEndLocked() {
+	if c.slate == nil || c.out.turning {
+		return
+	}
+	c.slate.begin()
+	c.slate.flags |= FlagEnded
 	c.slate.end()
 }

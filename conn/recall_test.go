@@ -224,3 +224,62 @@ func TestRescue(t *testing.T) {
 		}
 	}
 }
+
+// A session was given with so much output that it was not read any more. The successor has sent all of it when it dies: the session is read
+// again.
+func TestRecallReadsWhatWasHeldBack(t *testing.T) {
+	a, _ := start(t, conn.Config{Run: 1})
+	b, _ := start(t, conn.Config{Run: 2})
+	slated(t, a, b)
+	c := dial(t, listen(t, a, "ping"))
+	const size = 16 << 20
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(c, &repeat{"ping", size})
+		sent <- err
+	}()
+	waitStuck(t, a)
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	give(t, a, b, ids)
+	if n, err := io.CopyN(io.Discard, &checker{t, c}, size); err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	settle(t, b, ids[0], size)
+	b.Leave()
+	if v := one(t, a.Recall(ids)); !v.Kept || v.By != "slate" {
+		t.Fatalf("verdict: %+v", v)
+	}
+	c.SetDeadline(time.Now().Add(3 * time.Second))
+	send(t, c, "ping")
+	expect(t, c, "pong")
+}
+
+// A session that comes back from the dead has its timeouts.
+func TestRecallKeepsTimeouts(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	a, closed := start(t, conn.Config{Run: 1, ReadTimeout: timeout})
+	b, _ := start(t, conn.Config{Run: 2})
+	slated(t, a, b)
+	c := dial(t, listen(t, a, "ping"))
+	send(t, c, "ping")
+	expect(t, c, "pong")
+	ids := lend(t, a, b)
+	offer(t, a, b, ids)
+	give(t, a, b, ids)
+	send(t, c, "ping")
+	expect(t, c, "pong")
+	settle(t, b, ids[0], 8)
+	b.Leave()
+	if v := one(t, a.Recall(ids)); !v.Kept {
+		t.Fatalf("verdict: %+v", v)
+	}
+	c.SetDeadline(time.Now().Add(10 * timeout))
+	expectEOF(t, c)
+	if err := closed.waitClosed(t, 1)[ids[0]]; err != conn.ErrReadTimeout {
+		t.Errorf("it ended with %v", err)
+	}
+}

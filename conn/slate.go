@@ -139,7 +139,8 @@ type mark struct {
 // errTorn says that a slot's writer died in the middle of a turn.
 var errTorn = errors.New("it died in the middle of a turn")
 
-// look returns what a slot says of a session, whose writer has certainly ended. The error says why it says nothing.
+// look returns what a slot says of a session, whose writer has certainly ended. The error says why it says nothing, or nothing but how much
+// output waited.
 func (s *slateSlot) look(id ID) (m mark, err error) {
 	switch {
 	case s.seq.Load()&1 != 0:
@@ -147,7 +148,7 @@ func (s *slateSlot) look(id ID) (m mark, err error) {
 	case ID(s.id) != id || s.seq.Load() == 0:
 		return m, errors.New("nothing was written of it")
 	case s.flags&slateTooLarge != 0:
-		return m, errors.New("its state is too large for the slate")
+		return mark{unsent: s.unsent}, errors.New("its state is too large for the slate")
 	}
 	a, b, c := int(s.lenProto), int(s.lenIn), int(s.lenSaved)
 	if a+b+c > slateData {

@@ -158,6 +158,7 @@ func (o *output) restore(s *State) {
 	defer o.mu.Unlock()
 	o.buf, o.written, o.writeBy, o.frozen = s.Out, s.Written, timer(-s.WriteLeft), true
 	o.closing, o.reason = s.Flags&FlagEnded != 0, textReason(s.Reason)
+	o.full.Store(false) // until the first flush, which finds out; a session that is taken back may have been given when it was
 }
 
 // Own makes taken sessions ours: from here they are served. lates brings what the giver accepted after the Freeze. Each session gets a

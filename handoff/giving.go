@@ -169,6 +169,9 @@ func (g *giving) do(out protocol.Output) []protocol.Input {
 		g.recall(out.IDs)
 	case protocol.End:
 		g.over = true
+		if out.Result == protocol.ResultRolledBack && len(g.got) > 0 {
+			g.mourn() // it had given everything back, and may have died before it noted that
+		}
 		g.done <- out
 	default:
 		panic(fmt.Sprintf("handoff: predecessor cannot do %T", out))
@@ -274,7 +277,12 @@ func (g *giving) acceptAgain() {
 func (g *giving) recall(ids []conn.ID) {
 	verdicts := g.r.srv.Recall(ids)
 	kept := g.r.recordVerdicts(journal.Recalled, verdicts, g.report.To)
+	g.mourn(verdicts...)
+	g.r.log.Error("the successor died", "handoff", g.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
+}
+
+// mourn has the sessions named that went with the successor. It does not wait for that.
+func (g *giving) mourn(verdicts ...conn.Verdict) {
 	dead, were := g.report.To, g.got
 	g.r.background.Go(func() { g.r.mourn(dead, were, verdicts) })
-	g.r.log.Error("the successor died", "handoff", g.report.ID, "recalled", kept, "lost", len(verdicts)-kept)
 }

@@ -322,6 +322,7 @@ func (s *side) waitResumed() {
 // recordVerdicts has in the journal what became of sessions whose process, the other run, has died. It returns how many go on.
 func (r *run) recordVerdicts(how string, verdicts []conn.Verdict, other int) (kept int) {
 	proved := map[string][]conn.ID{}
+	var events []journal.Data
 	for _, v := range verdicts {
 		if v.Kept {
 			kept++
@@ -330,15 +331,32 @@ func (r *run) recordVerdicts(how string, verdicts []conn.Verdict, other int) (ke
 		}
 		reason := fmt.Sprintf("lost with run %d: %s", other, v.Reason)
 		r.log.Warn("session closed", "session", v.ID, "peer", v.Info.Peer, "protocol", v.Info.Protocol, "reason", reason)
-		r.journal.Record(journal.Closed{
+		events = append(events, journal.Closed{
 			Session: v.ID, Reason: reason, Read: v.Info.Read, Written: v.Info.Written,
 			Witness: &journal.Positions{Read: v.Kernel.Read, Written: v.Kernel.Written},
 		})
 		r.journal.Closed(uint64(v.ID), reason, v.Info.Read, v.Info.Written)
 	}
 	for by, ids := range proved {
-		r.journal.Record(journal.Verdict{Verdict: how, Sessions: journal.IDsOf(ids), By: by})
+		events = append(events, journal.Verdict{Verdict: how, Sessions: journal.IDsOf(ids), By: by})
 		r.place(journal.Own, ids)
 	}
+	r.recordMany(events)
 	return kept
+}
+
+// recordAtOnce is how many events are recorded before it is waited until they are in the journal, where only so many may wait.
+const recordAtOnce = 1024
+
+// recordMany records any number of events. It waits for a journal that is well, so that none of them is lost.
+func (r *run) recordMany(events []journal.Data) {
+	well := true
+	for i, e := range events {
+		if (i+1)%recordAtOnce != 0 || !well || r.journal.Err() != nil {
+			r.journal.Record(e)
+		} else if r.commit(e) != nil {
+			well = false
+			r.journal.Record(e) // Commit has taken it back
+		}
+	}
 }

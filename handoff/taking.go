@@ -30,6 +30,7 @@ type taking struct {
 	apart     chan struct{} // closed when the predecessor is gone, or we are about to be
 	isApart   bool
 	died      bool           // the predecessor
+	mourned   bool           // what went with it is being named
 	verdicts  []conn.Verdict // on what it had
 }
 
@@ -147,20 +148,28 @@ func (t *taking) leaveWhenApart() {
 	go t.tidyUp()
 }
 
-// tidyUp removes what a predecessor leaves behind that is killed after its last word.
+// tidyUp does for a predecessor that is killed after its last word what it would have done itself: it removes its names, and has in the
+// journal that its file has no end, and that those it had given at last are well.
 func (t *taking) tidyUp() {
 	defer t.peer.pidfd.Close()
 	if t.peer.pid == os.Getpid() { // a run beside us in this process
 		return
 	}
 	t.peer.pidfd.SetReadDeadline(time.Now().Add(t.r.cfg.Timeouts.Exit))
-	if waitEnd(t.peer.pidfd) {
-		t.r.ws.sweep()
+	if !waitEnd(t.peer.pidfd) {
+		return
+	}
+	t.r.ws.sweep()
+	t.mu.Lock()
+	mourned, dead, were := t.mourned, t.peerRun, t.got
+	t.mu.Unlock()
+	if !mourned {
+		t.r.mourn(dead, were, nil)
 	}
 }
 
 // partFromPredecessor ends probation, if there is still a predecessor, and returns when it is gone. One that does not answer, since it is
-// stopped or hangs, is an error, and so is the end of ctx. It may be tried again.
+// stopped or hangs, is an error, and so is the end of ctx: it may be tried again. So is one that has everything back: the workspace is its.
 func (r *run) partFromPredecessor(ctx context.Context) error {
 	r.mu.Lock()
 	t := r.predecessor
@@ -174,6 +183,9 @@ func (r *run) partFromPredecessor(ctx context.Context) error {
 	defer limit.Stop()
 	select {
 	case <-t.apart:
+		if t.hasGivenBack() {
+			return fmt.Errorf("run %d has everything back, and serves; this one is about to exit", t.peerRun)
+		}
 	case <-ctx.Done():
 		return fmt.Errorf("asked to stop while parting from run %d", t.peerRun)
 	case <-limit.C:
@@ -189,6 +201,12 @@ func (r *run) partFromPredecessor(ctx context.Context) error {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+func (t *taking) hasGivenBack() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.report.Result == protocol.ResultReturned
 }
 
 // partingLimit is how long a predecessor that is well may take to leave. It waits for its stragglers.
@@ -359,6 +377,7 @@ func (t *taking) parted() {
 	}
 	t.isApart = true
 	if t.died { // also when it had nothing to do with us: there may be sessions that it had not even lent
+		t.mourned = true
 		dead, were, verdicts := t.peerRun, t.got, t.verdicts
 		t.r.background.Go(func() { t.r.mourn(dead, were, verdicts) })
 	}
