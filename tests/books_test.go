@@ -62,13 +62,14 @@ func (b *books) name(id journal.ID, reason string) {
 }
 
 // explain says of each loss why, and fails the test where no journal does. Who has just survived another run may still be reading its file.
-func (s *space) explain(lost []loss) *books {
+// stood is for how long a process may have been stopped before it died: what it had just accepted is lost so much later.
+func (s *space) explain(lost []loss, stood time.Duration) *books {
 	s.t.Helper()
 	var b *books
 	var unnamed []loss
 	for range 40 {
 		b = s.books()
-		if unnamed = b.unnamed(lost); len(unnamed) == 0 {
+		if unnamed = b.unnamed(lost, stood); len(unnamed) == 0 {
 			return b
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -80,10 +81,14 @@ func (s *space) explain(lost []loss) *books {
 }
 
 // unnamed leaves out connections that were accepted in the last moment of a run, and were not in its file yet: nobody else knew them.
-func (b *books) unnamed(lost []loss) []loss {
+func (b *books) unnamed(lost []loss, stood time.Duration) []loss {
 	return slices.DeleteFunc(slices.Clone(lost), func(l loss) bool {
 		_, named := b.named[l.peer()]
-		return named || l.open < 300*time.Millisecond || l.churn && l.open < time.Second
+		young := 300 * time.Millisecond
+		if l.churn {
+			young = time.Second
+		}
+		return named || l.open < young+stood
 	})
 }
 

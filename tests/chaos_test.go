@@ -149,7 +149,11 @@ func TestChaos(t *testing.T) {
 			delay = time.Duration(random.IntN(400_000)) * time.Microsecond
 		}
 		counts[what]++
-		left := s.hit(what, delay, time.Duration(random.IntN(1500))*time.Millisecond)
+		pause := time.Duration(random.IntN(1500)) * time.Millisecond
+		left := s.hit(what, delay, pause)
+		if !strings.HasPrefix(what, "stop") {
+			pause = 0
+		}
 		if left == 0 {
 			s.startAfresh(args...)
 		}
@@ -172,7 +176,7 @@ func TestChaos(t *testing.T) {
 		losses = nil
 		mu.Unlock()
 		lostInAll += len(new)
-		b := s.explain(new)
+		b := s.explain(new, pause)
 		b.checkOneServes(t)
 		s.checkSockets(s.status().Run)
 		if t.Failed() {

@@ -20,6 +20,8 @@ type herd struct {
 	idle []*idler
 	load *load.Load
 	half []*halfCloser
+
+	refusals []load.Failure
 }
 
 // A census says how many of each kind are in a herd.
@@ -161,7 +163,7 @@ func (h *herd) finish() (lost []loss, drops int64) {
 	h.t.Helper()
 	lost, drops = h.ebb()
 	if h.load != nil && h.load.Live().Refused > 0 {
-		h.t.Errorf("%d dials were refused", h.load.Live().Refused)
+		h.t.Errorf("%d dials were refused: %v", h.load.Live().Refused, h.refusals)
 	}
 	return lost, drops
 }
@@ -198,6 +200,8 @@ func (h *herd) ebb() (lost []loss, drops int64) {
 				h.t.Errorf("left hanging: %v", f)
 			}
 			lost = append(lost, loss{local: f.Local, kind: f.Behaviour, open: f.Open, churn: strings.Contains(f.Behaviour, "churn"), what: f.What})
+		case load.Refused:
+			h.refusals = append(h.refusals, f)
 		case load.Wrong, load.Cut:
 			h.t.Error(f)
 		}

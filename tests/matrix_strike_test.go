@@ -202,12 +202,20 @@ func (tr *trial) startAnew() {
 	for _, c := range h.idle {
 		tr.lost = append(tr.lost, loss{local: c.LocalAddr().String(), kind: "idle", what: c.lost.Error(), open: time.Hour})
 	}
-	s.explain(tr.lost)
+	s.explain(tr.lost, tr.stood())
 	s.upgrade("-binary", programs.steps)
 	s.alone()
 	s.checkBelongings(tr.t, tr.atRest, 0)
 	s.checkSockets(s.status().Run)
 	tr.t.Logf("%s: nobody is left", tr.blow)
+}
+
+// stood is for how long one of the two stood still.
+func (b blow) stood() time.Duration {
+	if b.action == "stop" {
+		return b.stopped()
+	}
+	return 0
 }
 
 // lookAtSurvivor has the crowd read to the end, but for the idle, and compares what is left with what should be.
@@ -217,7 +225,7 @@ func (tr *trial) lookAtSurvivor() {
 	tr.lost = append(tr.lost, tr.moody.finish()...)
 	stand := tr.herd.standing()
 	waitFor(tr.t, patience, "only the idle sessions are left", func() bool { return s.status().Sessions == stand })
-	s.explain(tr.lost).checkOneServes(tr.t)
+	s.explain(tr.lost, tr.stood()).checkOneServes(tr.t)
 	s.replay()
 	s.checkBelongings(tr.t, tr.atRest, stand)
 	s.checkSockets(s.status().Run)
