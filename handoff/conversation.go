@@ -151,14 +151,36 @@ func (c *conversation) setTimer(t protocol.Timer) {
 		old.Stop()
 	}
 	var timer *time.Timer
+	looks := 0
 	timer = time.AfterFunc(c.timeout(t), func() {
 		c.mu.Lock()
-		if !c.over && c.timers[t] == timer { // else it was set anew while this waited for the lock
+		switch looks++; {
+		case c.over, c.timers[t] != timer: // it was set anew while this waited for the lock
+		case looks < maxLooks && c.unheard():
+			timer.Reset(time.Millisecond)
+		default:
 			c.came(protocol.Expired{Timer: t})
 		}
 		c.mu.Unlock()
 	})
 	c.timers[t] = timer
+}
+
+// maxLooks is how often a timer that has run out looks whether all is heard, at most: who says ever more is not given ever more time.
+const maxLooks = 200
+
+// unheard reports whether something waits to be heard. This process may have stood still, and what came meanwhile came in time. It wants mu
+// held.
+func (c *conversation) unheard() bool {
+	if c.channel == nil || c.heard == nil {
+		return false
+	}
+	select {
+	case <-c.heard:
+		return false
+	default:
+		return c.channel.Unheard()
+	}
 }
 
 // post is put for those who must not wait: callbacks of conn and journal.

@@ -193,6 +193,8 @@ func (g *giving) noteInput(in protocol.Input) {
 		switch m := in.Message.(type) {
 		case *wire.Take:
 			g.r.journal.Record(takeEvent(m.Seq, len(m.IDs), m.Refused, false))
+		case *wire.Closed:
+			g.endedThere(m.IDs)
 		case *wire.Done:
 			if g.turned {
 				g.r.journal.Record(journal.Returned{Moved: m.Moved})

@@ -92,10 +92,25 @@ func (p *past) lostWith(run int) []conn.ID {
 	if from, ok := p.logs[giver]; ok && !from.Sealed && !p.buried[giver] && !parted(l) {
 		lost = append(lost, inNoHands(from, l)...)
 	}
-	if to, ok := p.logs[p.newestSuccessor(run)]; ok && to.Sealed && !parted(to) { // it had given back all that it had, and left
+	newest := p.newestSuccessor(run)
+	if to, ok := p.logs[newest]; ok && to.Sealed && !parted(to) && !returned(l, newest) { // it had given back all that it had, and left
 		lost = append(lost, inNoHands(l, to)...)
 	}
 	return lost
+}
+
+// returned reports whether a run's file says that its successor has given everything back. What each session became is in it then, too, but for
+// those that have ended since: only so many of them are remembered.
+func returned(l journal.RunLog, successor int) (yes bool) {
+	for _, e := range l.Events {
+		switch d := e.Data.(type) {
+		case journal.Hello:
+			yes = yes && d.Run != successor
+		case journal.Returned:
+			yes = true
+		}
+	}
+	return yes
 }
 
 // newestSuccessor is the last run that was about to get something of this one; 0 = none. This one had time to note what earlier ones gave back.
@@ -147,6 +162,10 @@ func parted(successor journal.RunLog) bool {
 // inNoHands are sessions that one of two runs gave, there or back, and that the other, which died, had no time to note.
 func inNoHands(a, b journal.RunLog) (ids []conn.ID) {
 	given, held := map[conn.ID]bool{}, map[conn.ID]bool{}
+	noted := map[conn.ID]bool{} // by b
+	for _, s := range b.Sessions {
+		noted[s.ID] = true
+	}
 	for _, l := range []journal.RunLog{a, b} {
 		for _, s := range l.Sessions {
 			switch s.Place {
@@ -162,7 +181,7 @@ func inNoHands(a, b journal.RunLog) (ids []conn.ID) {
 		}
 	}
 	for id := range given {
-		if !held[id] {
+		if !held[id] && (noted[id] || !b.Sealed) { // what is not among the rows of a whole file has ended, however long ago
 			ids = append(ids, id)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"baton/conn"
+	"baton/handoff/protocol"
+	"baton/handoff/wire"
 	"baton/journal"
 )
 
@@ -76,5 +78,46 @@ func TestLostWithWhatWasGivenBack(t *testing.T) {
 	p.logs[3] = log(true, map[conn.ID]journal.Place{8: journal.Given}, journal.Bye{})
 	if got, want := p.lostWith(1), []conn.ID{7}; !slices.Equal(got, want) {
 		t.Errorf("run 3 went on, and stopped later: %v, want %v", got, want)
+	}
+	p.logs[3] = log(true, map[conn.ID]journal.Place{8: journal.Given, 9: journal.Given, 10: journal.Given})
+	p.logs[1] = log(false, map[conn.ID]journal.Place{7: journal.Own, 8: journal.Given}, journal.Hello{Run: 2}, journal.Returned{}, journal.Hello{Run: 3})
+	if got, want := p.lostWith(1), []conn.ID{7, 8, 9, 10}; !slices.Equal(got, want) {
+		t.Errorf("run 2 has given everything back, and was noted, and run 3 was not: %v, want %v", got, want)
+	}
+	// Long after: 9 and 10 have ended, and so many others since that nothing is left of them.
+	p.logs[1] = log(false, map[conn.ID]journal.Place{7: journal.Own, 8: journal.Own}, journal.Hello{Run: 3}, journal.Returned{})
+	if got, want := p.lostWith(1), []conn.ID{7, 8}; !slices.Equal(got, want) {
+		t.Errorf("run 3 has given everything back, long ago: %v, want %v", got, want)
+	}
+	// Run 3 stopped without the leave of run 1: what it was given has ended there, too long ago to be told.
+	p.logs[1] = log(false, map[conn.ID]journal.Place{7: journal.Own, 8: journal.Given, 9: journal.Given}, journal.Hello{Run: 3})
+	p.logs[3] = log(true, map[conn.ID]journal.Place{9: journal.Taken})
+	if got, want := p.lostWith(1), []conn.ID{7, 9}; !slices.Equal(got, want) {
+		t.Errorf("run 3 has stopped: %v, want %v", got, want)
+	}
+}
+
+// A session that was given ends there, and the other run is told: should both die, it is not looked for among the last to end.
+func TestEndedThereIsNoted(t *testing.T) {
+	j, err := journal.Create(t.TempDir(), journal.Run{}, journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := conn.New(conn.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	g := &giving{side: side{r: &run{journal: j, srv: srv}}}
+	for _, id := range []journal.ID{7, 8} {
+		j.Opened(journal.Session{ID: id, Place: journal.Given})
+	}
+	g.noteInput(protocol.Received{Message: &wire.Closed{IDs: []conn.ID{7}}})
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := journal.Read(j.Path())
+	if err != nil || len(l.Sessions) != 1 || l.Sessions[0].ID != 8 {
+		t.Errorf("left are %v, %v", l.Sessions, err)
 	}
 }

@@ -32,7 +32,7 @@ type side struct {
 	report   Handoff
 	aborted  bool      // ABORT is in the journal
 	turned   bool      // the other side has said ABORT
-	got      []conn.ID // sessions that the other side gave; some may have ended since
+	got      []conn.ID // sessions that the other side gave, some of which may have ended since, or said to have ended: they did not go with it
 
 	newest    *batch                  // that came last
 	measuring sync.Mutex              // guards what follows
@@ -108,6 +108,16 @@ func (s *side) noteAbort(reason string) {
 	if !s.aborted {
 		s.aborted = true
 		s.r.journal.Record(journal.Abort{Reason: reason})
+	}
+}
+
+// endedThere: the other side says that sessions have ended. Where they had been given, its word is the last on them.
+func (s *side) endedThere(ids []conn.ID) {
+	s.got = append(s.got, ids...)
+	for _, id := range ids {
+		if s.r.srv.Get(id) == nil {
+			s.r.journal.Closed(uint64(id), "ended in the other run", 0, 0)
+		}
 	}
 }
 

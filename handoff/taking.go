@@ -271,6 +271,8 @@ func (t *taking) noteInput(in protocol.Input) {
 		switch m := in.Message.(type) {
 		case *wire.Take:
 			t.r.journal.Record(takeEvent(m.Seq, len(m.IDs), m.Refused, true))
+		case *wire.Closed:
+			t.endedThere(m.IDs)
 		case *wire.Abort:
 			t.turned = true
 		}

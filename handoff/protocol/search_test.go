@@ -22,8 +22,8 @@ var (
 // serve, or have exited. What happens by itself goes on happening, and no timer is set for ever, so whoever cannot be kept from an end for
 // good comes to one. A violation is told as the transcript that leads there.
 //
-// With one fault there are some 430,000 states, in ten seconds of one core. With -search.faults=2 -search.states=0 -timeout=1h there are
-// 1.5 million for each of the short scenarios, a minute each, and more than 5 million for each with a straggler, which want 5 GB.
+// With one fault there are some 430,000 states, in about twelve seconds of one core. With -search.faults=2 -search.states=0 -timeout=2h, each
+// of the short scenarios has one to two million, in a minute of one core; the two with a straggler have more than five, and want 3 GB.
 func TestEveryInterleaving(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(strings.ReplaceAll(sc.name, " ", "-"), func(t *testing.T) {

@@ -124,7 +124,7 @@ func (w *world) performP(out Output) []Input {
 			if s.told {
 				w.foul(4, "session %d is called lost, and S had said that it has ended", s.id.N())
 			}
-			if s.sentBack && !w.liar {
+			if s.sentBack && !w.liar && !w.lied {
 				w.foul(4, "P recalls session %d, which was given back to it", s.id.N())
 			}
 			s.p, s.lost = closed, "recalled"

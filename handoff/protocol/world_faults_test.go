@@ -107,6 +107,9 @@ func (w *world) faultsOf(x *side) (list []event) {
 // lies are what a machine never says, and a peer may. Whoever hears one keeps to the rules all the same, and does not go on with a peer
 // like that.
 func (w *world) lies() (list []event) {
+	if w.lied {
+		return nil // who lies twice can have us believe that all has ended, or come back
+	}
 	if w.p.hears() && w.s.alive && w.pm.hailed && !w.cutOff {
 		for _, m := range w.liesToP() {
 			list = append(list, w.p.on("LIE to P: "+describe(m), func(w *world, x *side) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ type Channel struct {
 	timeout time.Duration // for a message that waits to be sent
 	in      []byte        // Receive's
 	oob     []byte        // Receive's
+	inHand  atomic.Bool   // Receive has returned something, and was not called again
 
 	mu      sync.Mutex // guards what follows
 	version uint8
@@ -50,6 +52,17 @@ func (c *Channel) SetVersion(v uint8) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.version = v
+}
+
+// Unheard reports whether something has come from the other side that was not received yet, or is not done with: whoever receives has not
+// asked for more.
+func (c *Channel) Unheard() (yes bool) {
+	c.raw.Control(func(fd uintptr) {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, _ := unix.Poll(poll, 0)
+		yes = n > 0
+	})
+	return yes || c.inHand.Load()
 }
 
 // Flush returns when everything that was sent has been taken by the socket, or cannot be.

@@ -17,7 +17,9 @@ import (
 //
 // ErrRoom is another matter: the message is here, its descriptors are not, and the channel goes on.
 func (c *Channel) Receive() (m Message, descriptors []int, err error) {
+	c.inHand.Store(false)
 	n, oobn, flags, err := c.recvmsg()
+	c.inHand.Store(err == nil && n > 0)
 	if err != nil {
 		return nil, nil, c.why(err)
 	}
