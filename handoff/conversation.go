@@ -99,7 +99,9 @@ func (c *conversation) stop() {
 	ch := c.channel
 	c.mu.Unlock()
 	if ch != nil {
+		patience := time.AfterFunc(c.timeout(protocol.AnswerTimer), func() { ch.Close() })
 		ch.Flush() // the last word, BYE or ABORT, may still be on its way
+		patience.Stop()
 		ch.Close()
 	}
 	close(c.quit)

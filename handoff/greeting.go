@@ -39,8 +39,9 @@ func (g *giving) greet(h *wire.Hello) []protocol.Input {
 	if err := g.fit(h); err != nil {
 		r.journal.Record(journal.Refused{Reason: err.Error()})
 		if g.req.visitor != nil {
-			// It was given nothing, so nobody has to wait until it ends; and it is not ours to end.
+			// It was given nothing, so nobody has to wait until it ends, nor until it hangs up; and it is not ours to end.
 			g.post(protocol.PeerDied{How: err.Error()})
+			g.post(protocol.Broken{Reason: err.Error()})
 		}
 		return []protocol.Input{protocol.Unfit{Reason: err.Error()}}
 	}

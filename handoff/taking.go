@@ -47,7 +47,7 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 		c.Close()
 		return fmt.Errorf("%w: the predecessor is not to be trusted: %w", ErrGaveUp, err)
 	}
-	ch, err := wire.NewChannel(c, r.cfg.Timeouts.Answer)
+	ch, err := wire.NewChannel(c, 0) // a predecessor that stands still is waited for: it would end us for a channel that is broken
 	if err != nil {
 		t.peer.pidfd.Close()
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)

@@ -31,3 +31,35 @@ func TestAnswerDuringStandstill(t *testing.T) {
 		})
 	}
 }
+
+// A predecessor stands still in probation, and so many of the sessions that it gave end meanwhile that the channel is full: it is waited for, and
+// nobody is ended for that.
+func TestStandstillInProbation(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	p := s.stepServer("", "", "-probation", "1m", "-answer", "1s", "-exit", "500ms")
+	clients := make([]*client, 800)
+	for i := range clients {
+		clients[i] = dial(t, s.stepAddr())
+		clients[i].ping(1)
+	}
+	if r := s.handOver(&course{}); r.exit(patience) != 0 {
+		t.Fatalf("the upgrade: %s", r.stderr.finish())
+	}
+	successor := s.pid()
+	c := dial(t, s.stepAddr())
+	c.ping(1)
+	s.stopped(p.pid())
+	for _, c := range clients {
+		c.Close()
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(2 * time.Second)
+	s.signal(p.pid(), syscall.SIGCONT)
+	time.Sleep(1500 * time.Millisecond)
+	c.ping(1)
+	if st := s.status(); st.PID != successor || st.State != "Serving" {
+		t.Errorf("afterwards: %+v", st)
+	}
+	s.stop()
+}

@@ -20,7 +20,7 @@ import (
 type Channel struct {
 	conn    *net.UnixConn
 	raw     syscall.RawConn
-	timeout time.Duration // for a message that waits to be sent
+	timeout time.Duration // for a message that waits to be sent; 0 = for as long as it takes
 	in      []byte        // Receive's
 	oob     []byte        // Receive's
 	inHand  atomic.Bool   // Receive has returned something, and was not called again
@@ -34,7 +34,7 @@ type Channel struct {
 }
 
 // NewChannel takes ownership of a connected SOCK_SEQPACKET socket. A message that the other side leaves unread for longer than timeout
-// breaks the channel.
+// breaks the channel; 0 = never.
 func NewChannel(c *net.UnixConn, timeout time.Duration) (*Channel, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -136,7 +136,10 @@ func (c *Channel) next() (p packet, ok bool) {
 // wait sends a packet within the timeout. The kernel says that there is room again when three quarters of what fills the socket have been
 // read (unix_writable), so a reader that is alive has to manage that in the time.
 func (c *Channel) wait(p packet) error {
-	end := time.Now().Add(c.timeout)
+	var end time.Time
+	if c.timeout > 0 {
+		end = time.Now().Add(c.timeout)
+	}
 	c.conn.SetWriteDeadline(end)
 	for {
 		var err error
@@ -145,7 +148,7 @@ func (c *Channel) wait(p packet) error {
 			return err != unix.EAGAIN
 		})
 		switch {
-		case errors.Is(cerr, os.ErrDeadlineExceeded), cerr == nil && err == unix.ETOOMANYREFS && time.Now().After(end):
+		case errors.Is(cerr, os.ErrDeadlineExceeded), cerr == nil && err == unix.ETOOMANYREFS && c.timeout > 0 && time.Now().After(end):
 			return fmt.Errorf("the other side has read nothing for %v: %w", c.timeout, os.ErrDeadlineExceeded)
 		case cerr != nil:
 			return cerr
