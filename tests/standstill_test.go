@@ -49,7 +49,7 @@ func TestStandstillInProbation(t *testing.T) {
 	successor := s.pid()
 	c := dial(t, s.stepAddr())
 	c.ping(1)
-	s.stopped(p.pid())
+	s.halt(p.pid())
 	for _, c := range clients {
 		c.Close()
 		time.Sleep(time.Millisecond)
