@@ -23,7 +23,7 @@ var (
 // good comes to one. A violation is told as the transcript that leads there.
 //
 // With one fault there are some 430,000 states, in about twelve seconds of one core. With -search.faults=2 -search.states=0 -timeout=2h, each
-// of the short scenarios has one to two million, in a minute of one core; the two with a straggler have more than five, and want 3 GB.
+// of the short scenarios has up to two million, in a minute of one core; the two with a straggler have five and ten, and want 3 GB.
 func TestEveryInterleaving(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(strings.ReplaceAll(sc.name, " ", "-"), func(t *testing.T) {
