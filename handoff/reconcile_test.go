@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -59,8 +60,8 @@ func TestInNoHands(t *testing.T) {
 func TestLostWithWhatWasGivenBack(t *testing.T) {
 	log := func(sealed bool, places map[conn.ID]journal.Place, events ...journal.Data) (l journal.RunLog) {
 		l.Sealed = sealed
-		for id, place := range places {
-			l.Sessions = append(l.Sessions, journal.Session{ID: id, Place: place})
+		for _, id := range slices.Sorted(maps.Keys(places)) {
+			l.Sessions = append(l.Sessions, journal.Session{ID: id, Place: places[id]})
 		}
 		for _, e := range events {
 			l.Events = append(l.Events, journal.Event{Data: e})
