@@ -220,9 +220,9 @@ func (c *Conn) endTurn() {
 }
 
 // noteOutputLocked writes to the slate what a Write outside of a turn has done. The session may be frozen: what it says there until the other
-// process has had it for a turn is ours to say.
+// process has had it for a turn is ours to say. What was torn when it came here stays so until its first turn.
 func (c *Conn) noteOutputLocked() {
-	if c.slate == nil || c.out.turning {
+	if c.slate == nil || c.out.turning || c.slate.torn() {
 		return
 	}
 	c.slate.begin()
@@ -232,7 +232,7 @@ func (c *Conn) noteOutputLocked() {
 
 // noteEndLocked writes to the slate that Close was called outside of a turn.
 func (c *Conn) noteEndLocked() {
-	if c.slate == nil || c.out.turning {
+	if c.slate == nil || c.out.turning || c.slate.torn() {
 		return
 	}
 	c.slate.begin()

@@ -122,6 +122,9 @@ func (s *slateSlot) begin() {
 	}
 }
 
+// torn reports whether begin was called, and end was not.
+func (s *slateSlot) torn() bool { return s.seq.Load()&1 != 0 }
+
 // end says that what was put into the slot since begin holds.
 func (s *slateSlot) end() { s.seq.Store(s.seq.Load()&^1 + 2) }
 
@@ -143,7 +146,7 @@ var errTorn = errors.New("it died in the middle of a turn")
 // output waited.
 func (s *slateSlot) look(id ID) (m mark, err error) {
 	switch {
-	case s.seq.Load()&1 != 0:
+	case s.torn():
 		return m, errTorn
 	case ID(s.id) != id || s.seq.Load() == 0:
 		return m, errors.New("nothing was written of it")
