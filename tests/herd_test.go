@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"baton/internal/load"
+
+	"golang.org/x/sys/unix"
 )
 
 // A crowd for the tests that kill. It tells the harmless end of a connection from one that is not.
@@ -22,6 +24,7 @@ type herd struct {
 	half []*halfCloser
 
 	refusals []load.Failure
+	reset    int64 // dials of connections that were accepted, and lost before the client had a look
 }
 
 // A census says how many of each kind are in a herd.
@@ -162,8 +165,8 @@ func (l loss) peer() netip.AddrPort { return netip.MustParseAddrPort(l.local) }
 func (h *herd) finish() (lost []loss, drops int64) {
 	h.t.Helper()
 	lost, drops = h.ebb()
-	if h.load != nil && h.load.Live().Refused > 0 {
-		h.t.Errorf("%d dials were refused: %v", h.load.Live().Refused, h.refusals)
+	if h.load != nil && h.load.Live().Refused > h.reset {
+		h.t.Errorf("%d dials were refused: %v", h.load.Live().Refused-h.reset, h.refusals)
 	}
 	return lost, drops
 }
@@ -201,7 +204,11 @@ func (h *herd) ebb() (lost []loss, drops int64) {
 			}
 			lost = append(lost, loss{local: f.Local, kind: f.Behaviour, open: f.Open, churn: strings.Contains(f.Behaviour, "churn"), what: f.What})
 		case load.Refused:
-			h.refusals = append(h.refusals, f)
+			if strings.Contains(f.What, unix.ECONNRESET.Error()) {
+				h.reset++
+			} else {
+				h.refusals = append(h.refusals, f)
+			}
 		case load.Wrong, load.Cut:
 			h.t.Error(f)
 		}
