@@ -108,6 +108,12 @@ func (c *conversation) stop() {
 	c.running.Wait()
 }
 
+// settle returns when the input that is being worked off has been, with all that follows from it.
+func (c *conversation) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+}
+
 // put has an input worked off, with all that follows from it.
 func (c *conversation) put(in protocol.Input) { c.putWith(in, nil) }
 

@@ -236,7 +236,7 @@ func TestStraggler(t *testing.T) {
 	b.serving()
 	exchange(t, idle, "x", "2\n")
 	status, err := handoff.NewClient(dir).Status(t.Context())
-	if err != nil || status.Run != 2 || status.Sessions != 1 || status.LastHandoff.Stragglers != 1 {
+	if err != nil || status.Run != 2 || status.Sessions != 1 || status.LastHandoff == nil || status.LastHandoff.Stragglers != 1 {
 		t.Errorf("status while it is busy: %+v %+v, %v", status, status.LastHandoff, err)
 	}
 	exchange(t, c, "x", "2\n3\n")

@@ -72,6 +72,7 @@ func (r *run) succeed(ctx context.Context, c *net.UnixConn, how role) error {
 	for {
 		select {
 		case <-t.serving:
+			t.settle()
 			r.ready(t.predecessorRun())
 			go t.leaveWhenApart()
 			return nil
