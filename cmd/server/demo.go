@@ -10,15 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"baton/handoff"
 	"baton/internal/human"
 	"baton/internal/load"
-
-	"golang.org/x/sys/unix"
+	"baton/internal/process"
 )
 
 // The demonstration: a server in a workspace of its own, a crowd of clients that check every byte, and upgrades under that load.
@@ -135,20 +133,7 @@ func (s *demoServer) stop() error {
 		s.child.Process.Kill()
 		return err
 	}
-	pidfd, err := unix.PidfdOpen(status.PID, 0)
-	if err != nil {
-		return os.NewSyscallError("pidfd_open", err)
-	}
-	defer unix.Close(pidfd)
-	if err := unix.PidfdSendSignal(pidfd, syscall.SIGTERM, nil, 0); err != nil {
-		return os.NewSyscallError("pidfd_send_signal", err)
-	}
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(10*time.Second/time.Millisecond))
-	if n == 0 && err == nil {
-		unix.PidfdSendSignal(pidfd, syscall.SIGKILL, nil, 0)
-		return fmt.Errorf("the server (pid %d) did not stop within 10 s", status.PID)
-	}
-	return nil
+	return process.Stop(status.PID, 10*time.Second)
 }
 
 // upgradeUnderLoad upgrades again and again, with time for the crowd in between. An upgrade that was rolled back is an error.

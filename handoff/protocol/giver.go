@@ -249,6 +249,7 @@ func (g *giver) ended(ids []ID) (lent []ID) {
 	}
 	gone := func(id ID) bool { return g.sessions.where[id] == unknown }
 	g.resting, g.busy, g.late = slices.DeleteFunc(g.resting, gone), slices.DeleteFunc(g.busy, gone), slices.DeleteFunc(g.late, gone)
+	g.dead = append(g.dead, lent...)
 	return lent
 }
 

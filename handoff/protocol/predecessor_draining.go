@@ -15,8 +15,7 @@ func (p *Predecessor) done(m *wire.Done) {
 		p.do(Report{fmt.Sprintf("%d sessions were given, the successor says %d", p.giver.moved, m.Moved)})
 	}
 	p.step = draining
-	p.release(p.giver.dead) // all that was on its way has arrived
-	p.giver.dead = nil
+	p.releaseDead() // all that was on its way has arrived
 	p.do(SetTimer{ProbationTimer}, SetTimer{BeatTimer}, SetTimer{DrainTimer}, Handed{m.Pause})
 	p.giver.patient, p.giver.resting, p.giver.late = true, append(p.giver.resting, p.giver.late...), nil
 	if p.stopped {
@@ -30,6 +29,11 @@ func (p *Predecessor) release(copies []ID) {
 	if len(copies) > 0 {
 		p.do(Release{copies})
 	}
+}
+
+func (p *Predecessor) releaseDead() {
+	p.release(p.giver.dead)
+	p.giver.dead = nil
 }
 
 func (p *Predecessor) askBeat() {
@@ -105,18 +109,11 @@ func (p *Predecessor) end(r Result, why string) {
 // ended: sessions of ours have ended. Where the successor has a copy of the socket it is told, for that alone keeps it open.
 func (p *Predecessor) ended(ids []ID) {
 	lent := p.giver.ended(ids)
-	switch {
-	case len(lent) == 0:
-	case p.step == moving || p.step == finishing:
+	if len(lent) > 0 && (p.step == moving || p.step == finishing || p.step == draining) { // at BYE it drops all copies, and else it is about to end
 		p.say(&wire.Closed{IDs: lent})
-		p.giver.dead = append(p.giver.dead, lent...)
-	case p.step == draining:
-		p.say(&wire.Closed{IDs: lent})
-		p.release(lent)
-	case p.step == parting: // the successor has dropped its copies, at BYE
-		p.release(lent)
-	default: // they may still be on their way, and the successor is about to end
-		p.giver.dead = append(p.giver.dead, lent...)
+	}
+	if p.step == draining || p.step == parting { // before, they may still be on their way
+		p.releaseDead()
 	}
 	p.pump()
 }

@@ -11,9 +11,7 @@ func (s *Successor) ended(ids []ID) {
 	}
 	told := s.receiver.among(ids, owned)
 	s.receiver.put(nothing, told)
-	lent := s.giver.ended(ids)
-	s.giver.dead = append(s.giver.dead, lent...) // until Unlend, should the predecessor die
-	told = append(told, lent...)
+	told = append(told, s.giver.ended(ids)...)
 	if len(told) > 0 {
 		s.say(&wire.Closed{IDs: told})
 	}

@@ -3,21 +3,18 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"baton/handoff"
+	"baton/internal/process"
 	"baton/tests/bench/internal/crowd"
 	"baton/tests/bench/internal/part"
 	"baton/tests/bench/internal/rival"
-
-	"golang.org/x/sys/unix"
 )
 
 // A clients is a crowd in a process of its own.
@@ -140,22 +137,7 @@ func (s *baton) stop() error {
 		s.first.Process.Kill()
 		return err
 	}
-	pidfd, err := unix.PidfdOpen(status.PID, 0)
-	if err != nil {
-		return os.NewSyscallError("pidfd_open", err)
-	}
-	defer unix.Close(pidfd)
-	if err := unix.PidfdSendSignal(pidfd, syscall.SIGTERM, nil, 0); err != nil {
-		return os.NewSyscallError("pidfd_send_signal", err)
-	}
-	for end := time.Now().Add(stopTime); time.Now().Before(end); {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 100)
-		if n > 0 || err != nil && err != unix.EINTR {
-			return err
-		}
-	}
-	unix.PidfdSendSignal(pidfd, syscall.SIGKILL, nil, 0)
-	return errors.New("the server did not stop and was killed")
+	return process.Stop(status.PID, stopTime)
 }
 
 // startHost starts a process that serves in one of rival's ways.
