@@ -212,7 +212,7 @@ func (w *world) freeze(ids []ID) (f Frozen) {
 func (w *world) takeBack(o *wire.Offer) (took Took) {
 	for i, id := range o.IDs {
 		s := w.sessions[id]
-		if w.refuse[id] || s.p != moved && s.p != pBorrowed {
+		if s == nil || w.refuse[id] || s.p != moved && s.p != pBorrowed { // nil: a lie, of which not even the socket could be taken
 			took.Refused = append(took.Refused, wire.Refusal{ID: id, Reason: "it is not on loan, or cannot be read"})
 			continue
 		}
