@@ -50,7 +50,9 @@ func newHerd(t testing.TB, addr string, n census) *herd {
 	}
 	if len(n.groups) > 0 {
 		var err error
-		h.load, err = load.Start(t.Context(), load.Config{Addr: addr, Groups: n.groups, Interval: 50 * time.Millisecond, Patience: patience})
+		h.load, err = load.Start(t.Context(), load.Config{
+			Addr: addr, Groups: n.groups, Interval: 50 * time.Millisecond, Patience: patience, Failures: 1 << 16, // each has to be explained
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

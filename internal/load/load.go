@@ -19,6 +19,7 @@ type Config struct {
 	Groups   []Group       // at least one connection in all
 	Interval time.Duration // between the pings of one connection; must be below the server's read timeout; 0 = 200 ms
 	Patience time.Duration // how long a dial, a pong or the end of a stream may take; 0 = 10 s
+	Failures int           // how many failures the report tells of in full, the others are only counted; 0 = 20
 }
 
 // A Group is N connections that behave alike. With no behaviour chosen they are plain: one ping each Interval, the next only when the
@@ -63,6 +64,7 @@ func (g Group) Behaviour() string {
 const (
 	defaultInterval = 200 * time.Millisecond
 	defaultPatience = 10 * time.Second
+	defaultFailures = 20
 	defaultPile     = 1 << 20 // bytes
 	defaultPause    = 2 * time.Second
 	maxPipeline     = 64 // pings; so few small writes never fill a send buffer, and so a ping can be written without a deadline
@@ -115,6 +117,7 @@ func Start(ctx context.Context, cfg Config) (_ *Load, err error) {
 		stopping: make(chan struct{}),
 		cut:      cut,
 		meter:    newMeter(),
+		ledger:   ledger{room: cfg.Failures},
 	}
 	for i := range l.cfg.Groups {
 		g := &l.cfg.Groups[i]
@@ -146,6 +149,7 @@ func Start(ctx context.Context, cfg Config) (_ *Load, err error) {
 func (cfg *Config) fill() error {
 	orDefault(&cfg.Interval, defaultInterval)
 	orDefault(&cfg.Patience, defaultPatience)
+	orDefault(&cfg.Failures, defaultFailures)
 	cfg.Groups = append([]Group(nil), cfg.Groups...)
 	for i := range cfg.Groups {
 		g := &cfg.Groups[i]
@@ -154,7 +158,7 @@ func (cfg *Config) fill() error {
 		orDefault(&g.Pile, defaultPile)
 		orDefault(&g.Pipeline, 1)
 		switch {
-		case g.N < 0 || g.Interval < 0 || g.Pause < 0 || g.Pile < 0 || cfg.Patience < 0:
+		case g.N < 0 || g.Interval < 0 || g.Pause < 0 || g.Pile < 0 || cfg.Patience < 0 || cfg.Failures < 0:
 			return fmt.Errorf("group %d: negative numbers make no sense", i)
 		case g.Pile%len(ping) != 0:
 			return fmt.Errorf("group %d: a pile of %d bytes is not a whole number of pongs; choose a multiple of %d", i, g.Pile, len(pong))

@@ -172,10 +172,13 @@ func TestVerdicts(t *testing.T) {
 func TestRefusedDials(t *testing.T) {
 	t.Parallel()
 	s := serve(t, honest)
-	l := start(t, load.Config{Addr: s.addr, Interval: 10 * time.Millisecond, Groups: []load.Group{{N: 4, Churn: true}}})
+	l := start(t, load.Config{Addr: s.addr, Interval: 10 * time.Millisecond, Failures: 3, Groups: []load.Group{{N: 4, Churn: true}}})
 	_ = s.Close()
 	eventually(t, "refused dials are counted", func() bool { return l.Live().Refused > 4 })
 	r := l.Stop(t.Context())
+	if len(r.Failures) != 3 {
+		t.Errorf("%d failures are told in full, want the first 3", len(r.Failures))
+	}
 	if f := r.Failures[len(r.Failures)-1]; f.Kind != load.Refused || !strings.Contains(f.String(), "connection refused") {
 		t.Errorf("%v", f)
 	}

@@ -31,7 +31,7 @@ type Report struct {
 	Latency  *hdrhistogram.Histogram // ns, of every pong but those of slow connections; may be empty, never nil
 	OwnDelay *hdrhistogram.Histogram // ns, by which pings were sent late through the client's own fault; in no latency
 	Worst    Second                  // the second with the highest p99; a rest of under half a second at the end does not compete
-	Failures []Failure               // the first maxFailures, in the order they were noticed
+	Failures []Failure               // the first Config.Failures, in the order they were noticed
 }
 
 // A Second is what was felt within one second. A pong belongs to the second in which it arrived.
@@ -84,10 +84,9 @@ func (f Failure) String() string {
 		f.At.Seconds(), f.Kind, f.Client, f.Behaviour, f.Local, f.Remote, f.Open.Seconds(), f.Frames, f.What)
 }
 
-const maxFailures = 20 // kept in full; the others are only counted
-
 // A ledger counts failures, and keeps the first ones.
 type ledger struct {
+	room  int // how many are kept
 	mu    sync.Mutex
 	total [Cut + 1]int64
 	first []Failure
@@ -98,7 +97,7 @@ func (g *ledger) add(f Failure, n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.total[f.Kind] += n
-	if len(g.first) < maxFailures {
+	if len(g.first) < g.room {
 		g.first = append(g.first, f)
 	}
 }
