@@ -82,6 +82,59 @@ func BenchmarkIntend(b *testing.B) {
 	}
 }
 
+// A handoff of 15,000 sessions, as the journals of both sides see it: per session, from the first word to all of them in the file.
+func BenchmarkHandoff(b *testing.B) {
+	const n, lend, offer = 15_000, 252, 64
+	ids := make([]uint64, n)
+	for i := range ids {
+		ids[i] = uint64(id(1, i))
+	}
+	perSession := func(b *testing.B) { b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/session") }
+	b.Run("predecessor", func(b *testing.B) {
+		j := benchJournal(b, Options{})
+		for _, i := range ids {
+			j.Opened(Session{ID: ID(i), Peer: benchPeer, Protocol: "ping"})
+		}
+		j.settle(time.Minute)
+		b.ReportAllocs()
+		answer := make(chan error, 1)
+		for b.Loop() {
+			for batch := range slices.Chunk(ids, lend) {
+				j.Intend(Lend{Sessions: batch}, func(err error) { answer <- err })
+				if err := <-answer; err != nil {
+					b.Fatal(err)
+				}
+				j.Place(Lent, batch...)
+				for some := range slices.Chunk(batch, offer) {
+					j.Record(Offer{Sessions: some})
+					j.Record(Take{Count: len(some)})
+					j.Place(Given, some...)
+				}
+			}
+			j.settle(time.Minute)
+		}
+		perSession(b)
+	})
+	b.Run("successor", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			j := benchJournal(b, Options{})
+			b.StartTimer()
+			for batch := range slices.Chunk(ids, offer) {
+				for _, i := range batch {
+					j.Opened(Session{ID: ID(i), Place: Taken, Peer: benchPeer, Protocol: "ping", Opened: time.Unix(0, 1e18+int64(i)), Read: 400, Written: 400})
+				}
+				j.Record(Take{Count: len(batch)})
+				j.Place(Own, batch...)
+				j.Record(Give{Count: len(batch), Pause: &Pause{}})
+			}
+			j.settle(time.Minute)
+		}
+		perSession(b)
+	})
+}
+
 // A batch of sessions that changes its place, among 15,000: noting it, and committing it.
 func BenchmarkPlace252(b *testing.B) {
 	j := benchJournal(b, Options{Window: time.Hour})

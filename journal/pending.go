@@ -14,9 +14,9 @@ type pending struct {
 	lost   uint64 // events after those, for which there was no room; the batch ends with a Gap
 	run    *Run   // changed, to be written
 
-	opened map[ID]Session // no row yet
-	ended  map[ID]ending  // have a row, to be removed
-	places map[ID]Place   // have a row, to be changed
+	opened map[ID]*Session // no row yet
+	ended  map[ID]ending   // have a row, to be removed
+	places map[ID]Place    // have a row, to be changed
 	recent []ClosedSession
 	counts Counters // to be added to the file's
 
@@ -50,7 +50,7 @@ type ending struct {
 }
 
 func newPending(limit, keep int) *pending {
-	return &pending{limit: limit, keep: keep, opened: map[ID]Session{}, ended: map[ID]ending{}, places: map[ID]Place{}}
+	return &pending{limit: limit, keep: keep, opened: map[ID]*Session{}, ended: map[ID]ending{}, places: map[ID]Place{}}
 }
 
 // empty says that a commit would change nothing.
@@ -82,7 +82,7 @@ func (p *pending) drop(a *asker) (found bool) {
 
 // open notes a session that has come.
 func (p *pending) open(s Session) {
-	p.opened[s.ID] = s
+	p.opened[s.ID] = &s
 	delete(p.places, s.ID) // said of a row that this one replaces
 }
 
@@ -104,7 +104,6 @@ func (p *pending) close(id ID, e ending) {
 func (p *pending) place(id ID, place Place) {
 	if s, ok := p.opened[id]; ok {
 		s.Place = place
-		p.opened[id] = s
 	} else if _, ok := p.ended[id]; !ok {
 		p.places[id] = place
 	}
@@ -135,7 +134,7 @@ func (p *pending) absorb(q *pending) (turnedAway []*asker) {
 		p.close(id, e)
 	}
 	for _, s := range q.opened {
-		p.open(s)
+		p.open(*s)
 	}
 	for id, place := range q.places {
 		p.place(id, place)

@@ -66,9 +66,6 @@ type Counters struct {
 	Refused uint64 `json:"refused"` // events whose asker was told that they are not in the file
 }
 
-// row is a Session as its row has it: what the key and the first byte say is left out.
-type row Session
-
 // MarshalJSON gives a session its id and place.
 func (s Session) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {

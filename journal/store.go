@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -175,13 +176,21 @@ func (s *store) putSessions(b *bbolt.Bucket, p *pending) (ended []ClosedSession,
 	return ended, counts, putPlaces(b, p.places)
 }
 
-func putOpened(b *bbolt.Bucket, opened map[ID]Session) error {
-	for id, s := range opened {
-		v, err := encodeSession(s)
-		if err != nil {
+// roomyRow is more than most rows take, in bytes.
+const roomyRow = 160
+
+func putOpened(b *bbolt.Bucket, opened map[ID]*Session) error {
+	var rows []byte                                       // many in one piece of memory; what was written keeps its place when another piece is begun
+	for _, id := range slices.Sorted(maps.Keys(opened)) { // in any other order, bbolt moves what it has with every row
+		if cap(rows)-len(rows) < roomyRow {
+			rows = make([]byte, 0, min(len(opened), 256)*roomyRow)
+		}
+		at := len(rows)
+		var err error
+		if rows, err = appendRow(rows, *opened[id]); err != nil {
 			return err
 		}
-		if err := b.Put(key(uint64(id)), v); err != nil {
+		if err := b.Put(key(uint64(id)), rows[at:len(rows):len(rows)]); err != nil {
 			return err
 		}
 	}
@@ -190,8 +199,8 @@ func putOpened(b *bbolt.Bucket, opened map[ID]Session) error {
 
 // putPlaces changes the first byte of rows, and nothing else of them.
 func putPlaces(b *bbolt.Bucket, places map[ID]Place) error {
-	for id, place := range places {
-		row := b.Get(key(uint64(id)))
+	for _, id := range slices.Sorted(maps.Keys(places)) {
+		row, place := b.Get(key(uint64(id))), places[id]
 		if len(row) == 0 || row[0] == byte(place) {
 			continue
 		}
@@ -260,25 +269,3 @@ func (c *Counters) fields() map[string]*uint64 {
 
 // key is a number as bbolt sorts it.
 func key(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
-
-// encodeSession makes a row: a byte for the place, then JSON. So a place changes without the rest being read.
-func encodeSession(s Session) ([]byte, error) {
-	v, err := json.Marshal(row(s))
-	if err != nil {
-		return nil, fmt.Errorf("journal: encode session %s: %w", s.ID, err)
-	}
-	return append([]byte{byte(s.Place)}, v...), nil
-}
-
-func decodeSession(id ID, v []byte) (Session, error) {
-	if len(v) == 0 {
-		return Session{}, fmt.Errorf("%w: session %s has an empty row", ErrDamaged, id)
-	}
-	var r row
-	if err := json.Unmarshal(v[1:], &r); err != nil {
-		return Session{}, fmt.Errorf("%w: session %s: %w", ErrDamaged, id, err)
-	}
-	s := Session(r)
-	s.ID, s.Place = id, Place(v[0])
-	return s, nil
-}
