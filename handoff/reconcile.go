@@ -14,21 +14,34 @@ import (
 // Reconciling: whoever survives a run, or starts after one that has died, reads what that run's journal says, and names each session that
 // went with it. A session that was served when its process died is kept, named by a verdict, or named here; none just disappears.
 
-// readDead reads the journal of a run that has ended. Its file is free as soon as the process is gone, but for a moment.
-func (r *run) readDead(number int) (l journal.RunLog, err error) {
-	for try := 0; try < 20; try++ {
-		l, err = journal.Read(r.ws.path("journal", journal.FileName(number)))
-		if !errors.Is(err, journal.ErrLive) {
+// readDead reads the journal of a run that has ended.
+func (r *run) readDead(number int) (journal.RunLog, error) {
+	return whenFree(r.ws.path("journal", journal.FileName(number)), journal.Read)
+}
+
+// hasTakenLeave reports whether the journal of a run that has ended says that it did so on purpose.
+func (r *run) hasTakenLeave(number int) bool {
+	sealed, err := whenFree(r.ws.path("journal", journal.FileName(number)), journal.IsSealed)
+	return err == nil && sealed
+}
+
+// whenFree reads a file of a run that has ended: free as soon as the process is gone, but for a moment.
+func whenFree[T any](path string, read func(string) (T, error)) (v T, err error) {
+	for range 20 {
+		if v, err = read(path); !errors.Is(err, journal.ErrLive) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return l, err
+	return v, err
 }
 
 // mourn names the sessions that went with a run which has died beside us, except those that are ours now, or were (some have ended, and the
 // dead did not come to note that they had been given), or were named.
 func (r *run) mourn(dead int, were []conn.ID, verdicts []conn.Verdict) {
+	if r.hasTakenLeave(dead) {
+		return // of everybody; to read all of its file would cost more than the handoff
+	}
 	settled := map[conn.ID]bool{}
 	for _, id := range append(r.srv.IDs(), were...) {
 		settled[id] = true

@@ -138,6 +138,32 @@ func (img *image) checkSchema() error {
 	return nil
 }
 
+// lastEvent reads the events, and returns the last one.
+func (img *image) lastEvent() (Event, error) {
+	if err := img.checkSchema(); err != nil {
+		return Event{}, err
+	}
+	var last []byte
+	clear(img.seen)
+	err := img.walk(img.root, func(key, value []byte, bucket bool) error {
+		if !bucket || !bytes.Equal(key, bucketEvents) {
+			return nil
+		}
+		return img.bucket(value, func(_, value []byte, _ bool) error {
+			last = value
+			return nil
+		})
+	})
+	if err != nil {
+		return Event{}, err
+	}
+	e, err := decodeEvent(last)
+	if err != nil {
+		return Event{}, torn("last event: %v", err)
+	}
+	return e, nil
+}
+
 // visit is called for each element of a bucket, in order. The slices are valid until it returns.
 type visit func(key, value []byte, bucket bool) error
 

@@ -70,6 +70,25 @@ func Read(path string) (RunLog, error) {
 	return l, nil
 }
 
+// IsSealed reports whether a file ends as one does whose run ended on purpose. It reads no more of it than the events, and its errors are
+// those of Read.
+func IsSealed(path string) (bool, error) {
+	f, err := lock(path, unix.LOCK_SH)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	img, err := openImage(f)
+	if err != nil {
+		return false, err
+	}
+	last, err := img.lastEvent()
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+	return last.Kind == Sealed{}.Kind(), nil
+}
+
 // ReadAll reads the journals of dir, oldest run first. For a file that its run is still writing it asks live, which returns a Snapshot of
 // that run's; a nil live, or an error of its, leaves the log with ErrLive. A file that cannot be read is set aside under another name, and
 // its log has Err and Aside. The error is of dir itself.

@@ -336,3 +336,42 @@ func FuzzFile(f *testing.F) {
 		_ = Replay([]RunLog{l}, nil).Text()
 	})
 }
+
+// A file's end can be looked at without reading all of it.
+func TestIsSealed(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Create(dir, Run{}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 500 { // several pages
+		j.Record(Move{From: "Serving", To: "Preparing", Why: strings.Repeat("x", i)})
+	}
+	if _, err := IsSealed(j.Path()); !errors.Is(err, ErrLive) {
+		t.Errorf("of a live run: %v, want ErrLive", err)
+	}
+	died := filepath.Join(dir, "copy")
+	f, err := os.Create(died)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := j.Snapshot(f); err != nil {
+		t.Fatal(err)
+	}
+	if sealed, err := IsSealed(died); sealed || err != nil {
+		t.Errorf("of a run that has just died: %v, %v", sealed, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if sealed, err := IsSealed(j.Path()); !sealed || err != nil {
+		t.Errorf("of a run that has ended on purpose: %v, %v", sealed, err)
+	}
+	if err := os.Truncate(died, 8192); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := IsSealed(died); !errors.Is(err, ErrDamaged) {
+		t.Errorf("of half a file: %v, want ErrDamaged", err)
+	}
+}
