@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"baton/internal/mono"
 	"baton/internal/session"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ func (s *Server) watchListener(i int, l *Listener) {
 	switch {
 	case l.accepting && !l.watched:
 		// Level-triggered: a queue that was not emptied reports itself again.
-		if err := s.loops[0].watch(l.fd, ref{slot: uint32(i + 1)}, unix.EPOLLIN); err != nil {
+		if err := s.loops[0].watch(unix.EPOLL_CTL_ADD, l.fd, ref{slot: uint32(i + 1)}, unix.EPOLLIN); err != nil {
 			s.cfg.Log.Error("cannot accept", slog.String("listener", l.URL), slog.Any("error", err))
 			return
 		}
@@ -92,8 +93,14 @@ func (s *Server) open(p *Protocol, fd int, peer netip.AddrPort) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.opened(c)
-	if err := l.add(c); err != nil { // a new socket is writable, so the first event comes at once and starts the read timeout
+	switch err := l.add(c); {
+	case err != nil:
 		c.out.end(err)
 		l.close(c, true)
+	case l == s.loops[0]: // which this is
+		c.restartReadTimeout(mono.Now(), true)
+		l.schedule(c)
+	default:
+		l.post(c) // for its read timeout
 	}
 }

@@ -17,9 +17,13 @@ type slot struct {
 	gen  uint32
 }
 
-// Input and output are both watched from the start, edge-triggered, so that nothing has to be changed in epoll as they come and go.
+// Input is watched edge-triggered, so that nothing has to be changed in epoll as it comes and goes, and so is output from when the socket took
+// no more for the first time: before, every new session would wake its loop to say that it can be written to.
 // EPOLLPRI tells of urgent data: a read ends in front of it though more is there (tcp(7), SO_OOBINLINE).
-const sessionEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET&0xffffffff
+const (
+	inputEvents   = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET&0xffffffff
+	sessionEvents = inputEvents | unix.EPOLLOUT
+)
 
 // add registers a session. It wants c.mu held, or c unknown to others. The error is ErrStopped or the system's.
 func (l *loop) add(c *Conn) error {
@@ -38,11 +42,11 @@ func (l *loop) add(c *Conn) error {
 		s.gen = 1
 	}
 	r := ref{at, s.gen}
-	if err := l.watch(c.fd, r, sessionEvents); err != nil {
+	if err := l.watch(unix.EPOLL_CTL_ADD, c.fd, r, inputEvents); err != nil {
 		return err
 	}
 	l.free = l.free[:len(l.free)-1]
-	s.conn, c.ref = c, r
+	s.conn, c.ref, c.tells = c, r, false
 	c.timed = 0 // what the wheel has is of an earlier ref
 	return nil
 }
@@ -73,9 +77,21 @@ func (l *loop) find(r ref) *Conn {
 	return nil
 }
 
-func (l *loop) watch(fd int, r ref, events uint32) error {
+// watchOutput has epoll tell when a socket that is stuck can be written to again, if it can only now as well. It wants c.mu held.
+func (l *loop) watchOutput(c *Conn) {
+	if c.tells || !c.out.isStuck() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.stop {
+		c.tells = l.watch(unix.EPOLL_CTL_MOD, c.fd, c.ref, sessionEvents) == nil
+	}
+}
+
+func (l *loop) watch(op, fd int, r ref, events uint32) error {
 	e := unix.EpollEvent{Events: events, Fd: int32(r.slot), Pad: int32(r.gen)}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &e))
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epfd, op, fd, &e))
 }
 
 func (l *loop) unwatch(fd int) { unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, fd, nil) }

@@ -57,9 +57,8 @@ func (c *Conn) mark(slate *Slate) (slot int32) {
 }
 
 // Freeze stops these sessions and returns their states, with the handler's state in the version chosen for its protocol. Nobody reads or
-// writes them until Thaw or Give, and Write only buffers. Those that are busy now (a handler runs, or they are frozen already, or were
-// owned just now and have not had their first turn), and those whose handler cannot be saved, go on as they are and are named. Those that
-// have ended are in none of the lists. The states' slices are the sessions' own: they stay as they are until Thaw or Give. It never waits.
+// writes them until Thaw or Give, and Write only buffers. Those that are busy now (a handler runs, or they are frozen already), and
+// those whose handler cannot be saved, go on as they are and are named. Those that have ended are in none of the lists. The states' slices are the sessions' own: they stay as they are until Thaw or Give. It never waits.
 func (s *Server) Freeze(ids []ID, versions map[string]int) (states []State, busy []ID, failed map[ID]error) {
 	now := mono.Now()
 	states = make([]State, 0, len(ids))
@@ -139,11 +138,16 @@ func (s *Server) Thaw(ids []ID) {
 	}
 }
 
-// resume makes a frozen session ours. Whatever epoll said meanwhile was said to somebody else, or ignored: in its next turn, which the
-// caller sees to, it reads once and, if output waits, writes once. It wants c.mu held.
+// resume makes a frozen session ours again. What epoll has said of its socket may be of before a turn that another process gave it: in its
+// next turn, which the caller sees to, it reads once and, if output waits, writes once. It wants c.mu held.
 func (c *Conn) resume(now int64) {
-	c.phase = idle
 	c.input.ready, c.input.beyond = true, true
+	c.unfreeze(now)
+}
+
+// unfreeze makes a frozen session ours. It wants c.mu held.
+func (c *Conn) unfreeze(now int64) {
+	c.phase = idle
 	c.readBy.resume(now)
 	o := &c.out
 	o.mu.Lock()
@@ -195,15 +199,22 @@ func (c *Conn) give() (late Late, some bool) {
 	return late, len(late.Out) > 0 || late.Closed
 }
 
-// Detach has epoll forget sessions that were given, so that their clients wake nobody here. It is apart from Give because it can wait
-// until the receiver has been told.
+// Detach has epoll forget sessions that were given, so that their clients wake nobody here. It is apart from Give because it can wait:
+// until then, each of them wakes its loop once at most.
 func (s *Server) Detach(ids []ID) {
 	for _, c := range s.findIn(s.copies, ids) {
 		if c != nil {
 			c.mu.Lock()
-			c.loop.remove(c)
+			c.detach()
 			c.mu.Unlock()
 		}
+	}
+}
+
+// detach wants c.mu held. The session may have been taken back meanwhile.
+func (c *Conn) detach() {
+	if c.phase == moved {
+		c.loop.remove(c)
 	}
 }
 

@@ -74,7 +74,7 @@ func newLoop(s *Server) (_ *loop, err error) {
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	if err = l.watch(l.wake, ref{}, unix.EPOLLIN); err != nil {
+	if err = l.watch(unix.EPOLL_CTL_ADD, l.wake, ref{}, unix.EPOLLIN); err != nil {
 		unix.Close(l.wake)
 		return nil, err
 	}

@@ -208,6 +208,13 @@ func (o *output) pending() (waiting, failed bool) {
 	return len(o.buf) > 0, o.failed
 }
 
+// isStuck reports whether output waits until the socket takes more.
+func (o *output) isStuck() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stuck
+}
+
 // unsent is the number of bytes that wait to be sent.
 func (o *output) unsent() int {
 	o.mu.Lock()

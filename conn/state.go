@@ -56,9 +56,9 @@ func (c *Conn) flags() (flags Flags) {
 	return flags
 }
 
-// setFlags wants c.mu held.
+// setFlags leaves alone what epoll has said of the socket here. It wants c.mu held.
 func (c *Conn) setFlags(flags Flags) {
-	c.input = inputFlags{eof: flags&FlagEOF != 0, ended: flags&FlagEnded != 0, shut: flags&FlagShut != 0}
+	c.input.eof, c.input.ended, c.input.shut = flags&FlagEOF != 0, flags&FlagEnded != 0, flags&FlagShut != 0
 	c.held = flags&FlagHeld != 0
 }
 

@@ -3,6 +3,9 @@ package conn
 import (
 	"errors"
 	"fmt"
+	"slices"
+
+	"baton/internal/mono"
 
 	"golang.org/x/sys/unix"
 )
@@ -161,45 +164,69 @@ func (o *output) restore(s *State) {
 	o.full.Store(false) // until the first flush, which finds out; a session that is taken back may have been given when it was
 }
 
-// Own makes taken sessions ours: from here they are served. lates brings what the giver accepted after the Freeze. Each session gets a
-// turn on its loop, after which resumed is called with the time, on CLOCK_MONOTONIC; it must be quick. Own does not wait for that. It
-// returns the number of sessions that are ours now; one that was never taken, or was dropped, is passed over.
+// Own makes taken sessions ours: from here they are served. lates brings what the giver accepted after the Freeze. For each session resumed is
+// called with the time, on CLOCK_MONOTONIC, from which it is served: now, or after a turn on its loop if there is something to do. It must be
+// quick. Own does not wait for turns. It returns the number of sessions that are ours now; one that was never taken, or was dropped, is
+// passed over.
 func (s *Server) Own(ids []ID, lates []Late, resumed func(at int64)) int {
 	late := make(map[ID]*Late, len(lates))
 	for i := range lates {
 		late[lates[i].ID] = &lates[i]
 	}
-	ours := make([]*Conn, 0, len(ids))
+	resting := make([]*Conn, 0, len(ids))
+	var busy []*Conn
 	for _, c := range s.findIn(s.borrowed, ids) {
-		if c != nil && s.own(c, late[c.id]) {
-			ours = append(ours, c)
+		if c == nil {
+			continue
+		}
+		switch ours, rests := s.own(c, late[c.id]); {
+		case rests:
+			resting = append(resting, c)
+		case ours:
+			busy = append(busy, c)
 		}
 	}
-	for _, l := range s.loops {
-		l.start(ours, resumed)
+	now := mono.Now()
+	for range resting {
+		resumed(now)
 	}
-	return len(ours)
+	for _, l := range s.loops {
+		l.start(busy, resting, resumed)
+	}
+	return len(busy) + len(resting)
 }
 
-// own puts a taken session into the books. Until its first turn it is frozen.
-func (s *Server) own(c *Conn, late *Late) bool {
+// own makes a taken session ours, and reports whether it rests: then its next turn is when epoll says so.
+func (s *Server) own(c *Conn, late *Late) (ours, rests bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase != frozen || !c.loan {
-		return false // never taken, or dropped; or ours already
+		return false, false // never taken, or dropped; or ours already
 	}
 	if late != nil {
 		c.out.join(late) // before anybody here can find the session, and Write to it
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.borrowed[c.id] != c {
-		return false // being dropped
+		s.mu.Unlock()
+		return false, false // being dropped
 	}
-	c.loan, c.shared = false, true
 	delete(s.borrowed, c.id)
 	s.conns[c.id] = c
-	return true
+	s.mu.Unlock()
+	c.loan, c.shared = false, true
+	now := mono.Now()
+	c.unfreeze(now)
+	c.restartReadTimeout(now, false)
+	return true, c.rests()
+}
+
+// rests reports whether there is nothing to do for a session. Its socket has been registered since before the state came: had there been
+// anything to read, or a FIN, epoll would have said so, or is about to. It wants c.mu held.
+func (c *Conn) rests() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return !c.input.ready && !c.input.ended && !c.held && len(c.out.buf) == 0 && !c.out.closing
 }
 
 func (o *output) join(late *Late) {
@@ -211,22 +238,30 @@ func (o *output) join(late *Late) {
 	}
 }
 
-// start gives those of the sessions that are this loop's their first turn.
-func (l *loop) start(sessions []*Conn, resumed func(at int64)) {
+// start gives busy sessions that are this loop's their first turn, and has it look to the timeouts of those that rest.
+func (l *loop) start(busy, resting []*Conn, resumed func(at int64)) {
+	others := func(c *Conn) bool { return c.loop != l }
+	if busy, resting = without(busy, others), without(resting, others); len(busy)+len(resting) == 0 {
+		return
+	}
 	l.call(func() {
-		for _, c := range sessions {
-			if c.loop != l {
-				continue
-			}
-			c.mu.Lock()
-			if c.phase == frozen {
-				c.resume(l.now)
-			}
-			c.mu.Unlock()
+		for _, c := range busy {
 			l.turn(c, 0)
 			resumed(l.now)
 		}
+		for _, c := range resting {
+			c.mu.Lock()
+			if c.served() {
+				l.schedule(c)
+			}
+			c.mu.Unlock()
+		}
 	})
+}
+
+// without returns a copy that lacks some.
+func without(sessions []*Conn, lacks func(*Conn) bool) []*Conn {
+	return slices.DeleteFunc(slices.Clone(sessions), lacks)
 }
 
 // Drop closes borrowed sockets, and forgets what was taken of their states: the giver goes on serving them, or has ended them.

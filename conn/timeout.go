@@ -18,7 +18,7 @@ func (c *Conn) restartReadTimeout(now int64, fresh bool) {
 // schedule has the session looked at when the first of its timeouts can have come.
 func (l *loop) schedule(c *Conn) {
 	for _, t := range [2]timer{c.readBy, c.out.timer()} {
-		if t > 0 && (c.timed == 0 || int64(t) < c.timed) {
+		if t > 0 && (c.timed == 0 || tickOf(int64(t)).before(c.timed)) {
 			c.timed = l.wheel.add(c.ref, int64(t))
 		}
 	}
@@ -33,7 +33,7 @@ func (l *loop) timeout(r ref) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.timed > l.now {
+	if tickOf(l.now).before(c.timed) {
 		return // an entry for a later time is in the wheel as well
 	}
 	c.timed = 0
@@ -50,6 +50,7 @@ func (l *loop) timeout(r ref) {
 	}
 	if c.served() {
 		l.schedule(c)
+		l.watchOutput(c)
 	}
 }
 

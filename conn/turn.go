@@ -34,9 +34,12 @@ func (l *loop) turn(c *Conn, events uint32) {
 		c.flush()
 	case idle:
 		l.work(c)
+	case moved:
+		c.detach()
 	}
 	if c.served() {
 		l.schedule(c)
+		l.watchOutput(c)
 	}
 	l.now = mono.Now()
 }

@@ -15,14 +15,21 @@ const (
 	wheelSlots = 256 // later deadlines are put into the last slot, and back from there
 )
 
-// add has r looked at when by has come, or earlier if that is far away. It returns when.
-func (w *wheel) add(r ref, by int64) int64 {
+// A tick is a moment in units of wheelTick, modulo 2³². It has half the size of the ns that it stands for, in each session.
+type tick uint32
+
+func tickOf(ns int64) tick { return tick(ns / wheelTick) }
+
+func (t tick) before(u tick) bool { return int32(t-u) < 0 }
+
+// add has r looked at when by has come, or earlier if that is far away. It returns when; never 0.
+func (w *wheel) add(r ref, by int64) tick {
 	at := by/wheelTick + 1 // never early
 	at = min(max(at, w.tick+1), w.tick+wheelSlots-1)
 	slot := &w.slots[at%wheelSlots]
 	*slot = append(*slot, r)
 	w.count++
-	return at * wheelTick
+	return max(tick(at), 1) // one tick late, once in seven years
 }
 
 // due calls look with every session whose time may have come. look may add.

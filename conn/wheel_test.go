@@ -18,7 +18,7 @@ func TestWheel(t *testing.T) {
 			if rapid.Bool().Draw(t, "add") {
 				r := ref{uint32(step), 1}
 				by := now + rapid.Int64Range(-wheelTick, 2*wheelSlots*wheelTick).Draw(t, "in")
-				due[r] = w.add(r, by)
+				due[r] = int64(w.add(r, by)) * wheelTick
 				if at := due[r]; at <= now-wheelTick || at < by && at != (w.tick+wheelSlots-1)*wheelTick {
 					t.Fatalf("added at %d for %d: will be looked at at %d", now, by, at)
 				}

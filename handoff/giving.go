@@ -239,6 +239,7 @@ func (g *giving) handed(h protocol.Handed) {
 	if g.lender == 0 {
 		g.report.Took = 0
 	}
+	g.detach()
 	g.r.handed.Store(true)
 	g.r.setLast(g.report)
 	g.r.journal.Record(journal.Done{

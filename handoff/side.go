@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +34,7 @@ type side struct {
 	report   Handoff
 	aborted  bool      // ABORT is in the journal
 	turned   bool      // the other side has said ABORT
+	attached []conn.ID // sessions that this side gave, and that may still wake its loops
 	got      []conn.ID // sessions that the other side gave, some of which may have ended since, or said to have ended: they did not go with it
 
 	newest    *batch                  // that came last
@@ -55,7 +58,9 @@ func (s *side) act(out protocol.Output) (answers []protocol.Input, done bool) {
 	case protocol.LetGo:
 		return s.letGo(out.IDs), true
 	case protocol.Detach:
-		srv.Detach(out.IDs)
+		if s.attached = append(s.attached, out.IDs...); s.report.Result == protocol.ResultDone { // a straggler
+			s.detach()
+		}
 	case protocol.Unlend:
 		srv.Unlend(out.IDs)
 		s.r.place(journal.Own, out.IDs)
@@ -109,6 +114,19 @@ func (s *side) noteAbort(reason string) {
 		s.aborted = true
 		s.r.journal.Record(journal.Abort{Reason: reason})
 	}
+}
+
+// detach has the loops forget what this side gave: at a time when nobody waits for the next batch, and a little at a time, since it is a
+// system call for each session.
+func (s *side) detach() {
+	ids := s.attached
+	s.attached = nil
+	s.r.background.Go(func() {
+		for some := range slices.Chunk(ids, 64) {
+			s.r.srv.Detach(some)
+			runtime.Gosched()
+		}
+	})
 }
 
 // endedThere: the other side says that sessions have ended. Where they had been given, its word is the last on them.

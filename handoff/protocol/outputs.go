@@ -52,7 +52,7 @@ type (
 	Thaw struct{ IDs []ID }
 	// LetGo gives frozen sessions away; answered by Gave.
 	LetGo struct{ IDs []ID }
-	// Detach drops what is left of sessions given, but the copies of their sockets.
+	// Detach drops what is left of sessions given, but the copies of their sockets. There is no hurry.
 	Detach struct{ IDs []ID }
 	// Release closes the copies of these sessions' sockets.
 	Release struct{ IDs []ID }

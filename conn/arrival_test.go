@@ -1,0 +1,71 @@
+package conn_test
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"baton/conn"
+)
+
+// What a client sends, or that it hangs up, is noticed whenever it comes in a move: epoll tells the receiver once, at a time when it must not
+// look yet. Sessions at rest get no turn when they are owned, so what is missed here would be missed for ever.
+func TestInputAtEveryMomentOfAMove(t *testing.T) {
+	moments := []string{"before Lend", "before Freeze", "before Take", "before Give", "before Own", "after Own"}
+	acts := map[string]func(*testing.T, *net.TCPConn){
+		"ping": func(t *testing.T, c *net.TCPConn) { send(t, c, "ping"); expect(t, c, "pong") },
+		"half a ping, and the rest later": func(t *testing.T, c *net.TCPConn) {
+			send(t, c, "pi")
+			time.AfterFunc(20*time.Millisecond, func() { c.Write([]byte("ng")) })
+			expect(t, c, "pong")
+		},
+		"FIN": func(t *testing.T, c *net.TCPConn) {
+			c.CloseWrite()
+			if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("read %d, %v; want the end of the stream", n, err)
+			}
+		},
+	}
+	for _, moment := range moments {
+		for name, act := range acts {
+			t.Run(name+" "+moment, func(t *testing.T) {
+				a, _ := start(t, conn.Config{Run: 1})
+				b, _ := start(t, conn.Config{Run: 2})
+				c := dial(t, listen(t, a, "ping"))
+				send(t, c, "ping")
+				expect(t, c, "pong")
+				acted := make(chan struct{})
+				at := func(m string) {
+					if m == moment {
+						go func() { defer close(acted); act(t, c) }()
+						time.Sleep(30 * time.Millisecond) // that it is there, and that all loops have seen it
+					}
+				}
+				at("before Lend")
+				ids := lend(t, a, b)
+				at("before Freeze")
+				states, _, _ := a.Freeze(ids, nil)
+				at("before Take")
+				for i := range states {
+					if err := b.Take(&states[i]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				at("before Give")
+				if len(states) > 0 {
+					lates := a.Give(ids)
+					at("before Own")
+					b.Own(ids, lates, func(int64) {})
+				}
+				at("after Own")
+				a.Release(ids...)
+				select {
+				case <-acted:
+				case <-time.After(5 * time.Second):
+					t.Fatal("it is not noticed")
+				}
+			})
+		}
+	}
+}
