@@ -7,7 +7,7 @@ import (
 )
 
 // DefaultOptions: as many sockets as a message takes, and offers so small that their sessions do not stand still for long.
-var DefaultOptions = Options{LendBatch: wire.MaxFDs, OfferBatch: 64, MaxOffers: 2, Retries: 10}
+var DefaultOptions = Options{LendBatch: wire.MaxFDs, OfferBatch: 16, MaxOffers: 2, Retries: 10}
 
 // step is how far the predecessor is.
 //
