@@ -250,7 +250,7 @@ func reap(pid int) (status unix.WaitStatus, ok bool) {
 // waitFor returns when ok does, and fails the test if it does not in time.
 func waitFor(t testing.TB, patience time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(15 * time.Millisecond) { // most of them look through /proc, which costs
 		if time.Now().After(end) {
 			t.Fatalf("waited %v in vain: %s", patience, what)
 		}
