@@ -57,8 +57,9 @@ func (c *Conn) mark(slate *Slate) (slot int32) {
 }
 
 // Freeze stops these sessions and returns their states, with the handler's state in the version chosen for its protocol. Nobody reads or
-// writes them until Thaw or Give, and Write only buffers. Those that are busy now (a handler runs, or they are frozen already), and
-// those whose handler cannot be saved, go on as they are and are named. Those that have ended are in none of the lists. The states' slices are the sessions' own: they stay as they are until Thaw or Give. It never waits.
+// writes them until Thaw or Give, and Write only buffers. Those that are busy now (a handler runs, or they are frozen already), and those
+// whose handler cannot be saved, go on as they are and are named. Those that have ended are in none of the lists. The states' slices are the
+// sessions' own: they stay as they are until Thaw or Give. It never waits.
 func (s *Server) Freeze(ids []ID, versions map[string]int) (states []State, busy []ID, failed map[ID]error) {
 	now := mono.Now()
 	states = make([]State, 0, len(ids))
