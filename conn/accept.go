@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"baton/internal/mono"
 	"baton/internal/session"
 
 	"golang.org/x/sys/unix"
@@ -98,7 +97,7 @@ func (s *Server) open(p *Protocol, fd int, peer netip.AddrPort) {
 		c.out.end(err)
 		l.close(c, true)
 	case l == s.loops[0]: // which this is
-		c.restartReadTimeout(mono.Now(), true)
+		c.restartReadTimeout(l.now, true)
 		l.schedule(c)
 	default:
 		l.post(c) // for its read timeout

@@ -59,7 +59,7 @@ type Conn struct {
 	loan   bool       // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
 	slate  *slateSlot // where it is noted how far the session is, while another process may have to go on with it; nil = nowhere
 	shared bool       // it came from another process, which may still have a copy
-	tells  bool       // epoll tells when output can be written, as well
+	outs   bool       // epoll watches output, as well
 	timed  tick       // at which the loop's wheel will look at it; 0 = it is not in there
 
 	out output

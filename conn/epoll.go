@@ -46,7 +46,7 @@ func (l *loop) add(c *Conn) error {
 		return err
 	}
 	l.free = l.free[:len(l.free)-1]
-	s.conn, c.ref, c.tells = c, r, false
+	s.conn, c.ref, c.outs = c, r, false
 	c.timed = 0 // what the wheel has is of an earlier ref
 	return nil
 }
@@ -79,13 +79,13 @@ func (l *loop) find(r ref) *Conn {
 
 // watchOutput has epoll tell when a socket that is stuck can be written to again, if it can only now as well. It wants c.mu held.
 func (l *loop) watchOutput(c *Conn) {
-	if c.tells || !c.out.isStuck() {
+	if c.outs || !c.out.isStuck() {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.stop {
-		c.tells = l.watch(unix.EPOLL_CTL_MOD, c.fd, c.ref, sessionEvents) == nil
+		c.outs = l.watch(unix.EPOLL_CTL_MOD, c.fd, c.ref, sessionEvents) == nil
 	}
 }
 

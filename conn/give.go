@@ -29,7 +29,7 @@ func (s *Server) Lend(ids []ID) []Loan {
 			continue
 		}
 		c.mu.Lock()
-		if c.served() || c.phase == frozen {
+		if c.served() {
 			if cookie, err := cookie(c.fd); err == nil {
 				c.loan = true
 				loans = append(loans, Loan{ID: c.id, Cookie: cookie, FD: c.fd, Slot: c.mark(slate)})

@@ -549,13 +549,13 @@ func TestMoveOnBeforeTheFirstTurn(t *testing.T) {
 	if loans := b.Lend(ids); len(loans) != 1 {
 		t.Error("it is not lent")
 	}
-	<-resumed
 	if states, busy, failed := b.Freeze(ids, nil); len(states) != 1 {
 		t.Errorf("%d states, busy %v, failed %v; want its state", len(states), busy, failed)
 	}
 	send(t, c, "ping")
 	b.Thaw(ids)
 	release()
+	<-resumed
 	expect(t, c, "pong")
 	a.Release(ids...)
 	b.Unlend(ids)

@@ -126,7 +126,7 @@ func (c *Conn) restoreMark(m mark) error {
 // reclaim puts the session into the books as ours, and has its loop give it a turn.
 func (c *Conn) reclaim() error {
 	s := c.loop.srv
-	if c.ref == (ref{}) { // it was detached when it was given
+	if c.ref == (ref{}) { // it was detached since it was given
 		if err := c.loop.add(c); err != nil {
 			return err
 		}

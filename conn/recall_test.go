@@ -165,7 +165,7 @@ func TestRecallRefusesToGuess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for states := 0; states == 0; { // its first turn may be on
+			for states := 0; states == 0; { // a turn may be on
 				frozen, _, _ := a.Freeze(ids, nil)
 				states = len(frozen)
 			}

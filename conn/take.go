@@ -23,7 +23,7 @@ var (
 )
 
 // Borrow takes ownership of sockets that another process lends, checks that they are the right ones, and registers them with a loop,
-// which ignores what happens on them until Own. If it fails, all of them are closed; the error is ErrCookie, ErrStopped after Close, or
+// which remembers what epoll says of them, and does nothing until Own. If it fails, all of them are closed; the error is ErrCookie, ErrStopped after Close, or
 // the system's.
 func (s *Server) Borrow(loans []Loan) (err error) {
 	borrowed := make([]*Conn, 0, len(loans))
@@ -164,69 +164,56 @@ func (o *output) restore(s *State) {
 	o.full.Store(false) // until the first flush, which finds out; a session that is taken back may have been given when it was
 }
 
-// Own makes taken sessions ours: from here they are served. lates brings what the giver accepted after the Freeze. For each session resumed is
-// called with the time, on CLOCK_MONOTONIC, from which it is served: now, or after a turn on its loop if there is something to do. It must be
-// quick. Own does not wait for turns. It returns the number of sessions that are ours now; one that was never taken, or was dropped, is
-// passed over.
+// Own makes taken sessions ours: from here they are served. lates brings what the giver accepted after the Freeze. When its loop has come to a
+// session, resumed is called with the time, on CLOCK_MONOTONIC: what has come by then is served. It must be quick. Own does not wait for that.
+// It returns the number of sessions that are ours now; one that was never taken, or was dropped, is passed over.
 func (s *Server) Own(ids []ID, lates []Late, resumed func(at int64)) int {
 	late := make(map[ID]*Late, len(lates))
 	for i := range lates {
 		late[lates[i].ID] = &lates[i]
 	}
-	resting := make([]*Conn, 0, len(ids))
-	var busy []*Conn
+	ours := make([]*Conn, 0, len(ids))
 	for _, c := range s.findIn(s.borrowed, ids) {
-		if c == nil {
-			continue
+		if c != nil && s.own(c, late[c.id]) {
+			ours = append(ours, c)
 		}
-		switch ours, rests := s.own(c, late[c.id]); {
-		case rests:
-			resting = append(resting, c)
-		case ours:
-			busy = append(busy, c)
-		}
-	}
-	now := mono.Now()
-	for range resting {
-		resumed(now)
 	}
 	for _, l := range s.loops {
-		l.start(busy, resting, resumed)
+		l.start(ours, resumed)
 	}
-	return len(busy) + len(resting)
+	return len(ours)
 }
 
-// own makes a taken session ours, and reports whether it rests: then its next turn is when epoll says so.
-func (s *Server) own(c *Conn, late *Late) (ours, rests bool) {
+// own makes a taken session ours.
+func (s *Server) own(c *Conn, late *Late) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase != frozen || !c.loan {
-		return false, false // never taken, or dropped; or ours already
+		return false // never taken, or dropped; or ours already
 	}
 	if late != nil {
 		c.out.join(late) // before anybody here can find the session, and Write to it
 	}
-	s.mu.Lock()
-	if s.borrowed[c.id] != c {
-		s.mu.Unlock()
-		return false, false // being dropped
+	if !s.enter(c) {
+		return false // being dropped
 	}
-	delete(s.borrowed, c.id)
-	s.conns[c.id] = c
-	s.mu.Unlock()
 	c.loan, c.shared = false, true
 	now := mono.Now()
 	c.unfreeze(now)
 	c.restartReadTimeout(now, false)
-	return true, c.rests()
+	return true
 }
 
-// rests reports whether there is nothing to do for a session. Its socket has been registered since before the state came: had there been
-// anything to read, or a FIN, epoll would have said so, or is about to. It wants c.mu held.
-func (c *Conn) rests() bool {
-	c.out.mu.Lock()
-	defer c.out.mu.Unlock()
-	return !c.input.ready && !c.input.ended && !c.held && len(c.out.buf) == 0 && !c.out.closing
+// enter makes a borrowed socket one of our sessions in the books.
+func (s *Server) enter(c *Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.borrowed[c.id] != c {
+		return false
+	}
+	delete(s.borrowed, c.id)
+	s.conns[c.id] = c
+	return true
 }
 
 func (o *output) join(late *Late) {
@@ -238,30 +225,40 @@ func (o *output) join(late *Late) {
 	}
 }
 
-// start gives busy sessions that are this loop's their first turn, and has it look to the timeouts of those that rest.
-func (l *loop) start(busy, resting []*Conn, resumed func(at int64)) {
-	others := func(c *Conn) bool { return c.loop != l }
-	if busy, resting = without(busy, others), without(resting, others); len(busy)+len(resting) == 0 {
+// start begins with those of the sessions that are this loop's.
+func (l *loop) start(sessions []*Conn, resumed func(at int64)) {
+	mine := slices.DeleteFunc(slices.Clone(sessions), func(c *Conn) bool { return c.loop != l })
+	if len(mine) == 0 {
 		return
 	}
 	l.call(func() {
-		for _, c := range busy {
-			l.turn(c, 0)
+		l.now = mono.Now()
+		for _, c := range mine {
+			l.begin(c)
 			resumed(l.now)
-		}
-		for _, c := range resting {
-			c.mu.Lock()
-			if c.served() {
-				l.schedule(c)
-			}
-			c.mu.Unlock()
 		}
 	})
 }
 
-// without returns a copy that lacks some.
-func without(sessions []*Conn, lacks func(*Conn) bool) []*Conn {
-	return slices.DeleteFunc(slices.Clone(sessions), lacks)
+// begin gives a session its first turn, or, where there is nothing to do, only looks to its timeouts.
+func (l *loop) begin(c *Conn) {
+	c.mu.Lock()
+	rests := c.served() && c.rests()
+	if rests {
+		l.schedule(c)
+	}
+	c.mu.Unlock()
+	if !rests {
+		l.turn(c, 0)
+	}
+}
+
+// rests reports whether there is nothing to do for a session. Its socket has been registered since before the state came: had there been
+// anything to read, or a FIN, epoll would have said so, or is about to. It wants c.mu held.
+func (c *Conn) rests() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return !c.input.ready && !c.input.ended && !c.held && len(c.out.buf) == 0 && !c.out.closing
 }
 
 // Drop closes borrowed sockets, and forgets what was taken of their states: the giver goes on serving them, or has ended them.

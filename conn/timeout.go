@@ -17,8 +17,9 @@ func (c *Conn) restartReadTimeout(now int64, fresh bool) {
 
 // schedule has the session looked at when the first of its timeouts can have come.
 func (l *loop) schedule(c *Conn) {
+	l.wheel.wind(l.now)
 	for _, t := range [2]timer{c.readBy, c.out.timer()} {
-		if t > 0 && (c.timed == 0 || tickOf(int64(t)).before(c.timed)) {
+		if t > 0 && (c.timed == 0 || tick(l.wheel.at(int64(t))).before(c.timed)) {
 			c.timed = l.wheel.add(c.ref, int64(t))
 		}
 	}

@@ -22,21 +22,35 @@ func tickOf(ns int64) tick { return tick(ns / wheelTick) }
 
 func (t tick) before(u tick) bool { return int32(t-u) < 0 }
 
+// at is when the wheel would look at what is to be looked at by then: never early, unless that is far away.
+func (w *wheel) at(by int64) int64 {
+	at := min(max(by/wheelTick+1, w.tick+1), w.tick+wheelSlots-1)
+	if tick(at) == 0 { // which means that there is none
+		at++
+	}
+	return at
+}
+
 // add has r looked at when by has come, or earlier if that is far away. It returns when; never 0.
 func (w *wheel) add(r ref, by int64) tick {
-	at := by/wheelTick + 1 // never early
-	at = min(max(at, w.tick+1), w.tick+wheelSlots-1)
+	at := w.at(by)
 	slot := &w.slots[at%wheelSlots]
 	*slot = append(*slot, r)
 	w.count++
-	return max(tick(at), 1) // one tick late, once in seven years
+	return tick(at)
+}
+
+// wind brings a wheel that has stood still, since nothing was in it, up to now: there is nothing to be looked at on the way.
+func (w *wheel) wind(now int64) {
+	if w.count == 0 {
+		w.tick = max(w.tick, now/wheelTick)
+	}
 }
 
 // due calls look with every session whose time may have come. look may add.
 func (w *wheel) due(now int64, look func(ref)) {
 	for end := now / wheelTick; w.tick < end; {
-		if w.count == 0 {
-			w.tick = end
+		if w.wind(now); w.tick == end {
 			return
 		}
 		w.tick++

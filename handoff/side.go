@@ -58,7 +58,7 @@ func (s *side) act(out protocol.Output) (answers []protocol.Input, done bool) {
 	case protocol.LetGo:
 		return s.letGo(out.IDs), true
 	case protocol.Detach:
-		if s.attached = append(s.attached, out.IDs...); s.report.Result == protocol.ResultDone { // a straggler
+		if s.attached = append(s.attached, out.IDs...); s.report.Result == protocol.ResultDone { // no batches move any more
 			s.detach()
 		}
 	case protocol.Unlend:
@@ -313,13 +313,13 @@ func (s *side) own(o protocol.Own) {
 	}
 }
 
-// A batch is sessions that were given together, on their way to their first turn here.
+// A batch is sessions that were given together, as long as our loops have not come to all of them.
 type batch struct {
 	seq      int
 	frozenAt int64 // monotonic ns
 	of       int   // sessions
 	pauses   []int64
-	full     chan struct{} // closed when all have had their turn
+	full     chan struct{} // closed when they have
 }
 
 // resumed is called by the sessions' loops.
@@ -335,7 +335,7 @@ func (s *side) resumed(b *batch, at int64) {
 	}
 }
 
-// waitResumed waits, within reason, until the sessions given last have had their first turn, so that their pauses are known.
+// waitResumed waits, within reason, until our loops have come to the sessions given last, so that their pauses are known.
 func (s *side) waitResumed() {
 	if s.newest == nil {
 		return

@@ -84,7 +84,7 @@ func BenchmarkIntend(b *testing.B) {
 
 // A handoff of 15,000 sessions, as the journals of both sides see it: per session, from the first word to all of them in the file.
 func BenchmarkHandoff(b *testing.B) {
-	const n, lend, offer = 15_000, 252, 64
+	const n, lend, offer = 15_000, 252, 16
 	ids := make([]uint64, n)
 	for i := range ids {
 		ids[i] = uint64(id(1, i))

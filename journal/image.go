@@ -150,7 +150,7 @@ func (img *image) lastEvent() (Event, error) {
 			return nil
 		}
 		return img.bucket(value, func(_, value []byte, _ bool) error {
-			last = value
+			last = append(last[:0], value...)
 			return nil
 		})
 	})

@@ -70,8 +70,8 @@ func Read(path string) (RunLog, error) {
 	return l, nil
 }
 
-// IsSealed reports whether a file ends as one does whose run ended on purpose. It reads no more of it than the events, and its errors are
-// those of Read.
+// IsSealed reports whether a file ends as one does whose run ended on purpose. It reads no more of it than the events, and does not follow their
+// chain. Its errors are those of Read, as far as it looks.
 func IsSealed(path string) (bool, error) {
 	f, err := lock(path, unix.LOCK_SH)
 	if err != nil {

@@ -334,6 +334,13 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("%v is neither ErrDamaged nor ErrVersion", err)
 		}
 		_ = Replay([]RunLog{l}, nil).Text()
+		file := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if sealed, serr := IsSealed(file); err == nil && l.ChainErr == nil && (serr != nil || sealed != l.Sealed) {
+			t.Errorf("sealed %v, %v; read as a whole: %v", sealed, serr, l.Sealed)
+		}
 	})
 }
 

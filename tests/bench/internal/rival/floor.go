@@ -145,7 +145,7 @@ func descriptors(oob []byte) ([]int, error) {
 
 func register(epfd int, fds []int) error {
 	for _, fd := range fds {
-		e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET&0xffffffff, Fd: int32(fd)}
+		e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET&0xffffffff, Fd: int32(fd)}
 		if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
 			return os.NewSyscallError("epoll_ctl", err)
 		}
