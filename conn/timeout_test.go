@@ -30,6 +30,20 @@ func TestReadTimeout(t *testing.T) {
 	}
 }
 
+// Who never says anything is timed out, too, on whichever loop.
+func TestReadTimeoutOfTheSilent(t *testing.T) {
+	s, r := start(t, conn.Config{ReadTimeout: 100 * time.Millisecond, Loops: 2})
+	addr := listen(t, s, "ping")
+	for range 4 {
+		defer dial(t, addr).Close()
+	}
+	for _, err := range r.waitClosed(t, 4) {
+		if err != conn.ErrReadTimeout {
+			t.Errorf("ended with %v", err)
+		}
+	}
+}
+
 func TestWriteTimeout(t *testing.T) {
 	s, r := start(t, conn.Config{WriteTimeout: 300 * time.Millisecond, HighWater: 1 << 10})
 	c := dial(t, listen(t, s, "ping"))
