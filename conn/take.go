@@ -22,9 +22,9 @@ var (
 	ErrState = errors.New("conn: state cannot be taken")
 )
 
-// Borrow takes ownership of sockets that another process lends, checks that they are the right ones, and registers them with a loop,
-// which remembers what epoll says of them, and does nothing until Own. If it fails, all of them are closed; the error is ErrCookie, ErrStopped after Close, or
-// the system's.
+// Borrow takes ownership of sockets that another process lends, checks that they are the right ones, and registers them with a loop, which
+// remembers what epoll says of them, and does nothing until Own. If it fails, all of them are closed; the error is ErrCookie, ErrStopped after
+// Close, or the system's.
 func (s *Server) Borrow(loans []Loan) (err error) {
 	borrowed := make([]*Conn, 0, len(loans))
 	slate, _ := s.slateNow()
