@@ -69,3 +69,30 @@ func TestInputAtEveryMomentOfAMove(t *testing.T) {
 		}
 	}
 }
+
+// What comes in a move may have been served, and may have a handler running for it that blocks, before the loop begins with the session.
+func TestBlockingHandlerRunsBeforeTheLoopBegins(t *testing.T) {
+	p, runs, release, done := heldProtocol()
+	p.Blocking = true
+	a, _ := start(t, conn.Config{Run: 1}, p)
+	b, _ := start(t, conn.Config{Run: 2}, p)
+	addr := listen(t, a, "held")
+	for range 50 {
+		c := dial(t, addr)
+		waitLen(t, a, 1)
+		ids := lend(t, a, b)
+		offer(t, a, b, ids)
+		sent := make(chan struct{})
+		go func() { defer close(sent); c.Write([]byte("x")) }()
+		resumed := make(chan int64, 1)
+		b.Own(ids, a.Give(ids), func(at int64) { resumed <- at })
+		a.Release(ids...)
+		<-runs
+		<-sent
+		<-resumed
+		release()
+		<-done
+		c.Close()
+		waitLen(t, b, 0)
+	}
+}

@@ -243,7 +243,7 @@ func (l *loop) start(sessions []*Conn, resumed func(at int64)) {
 // begin gives a session its first turn, or, where there is nothing to do, only looks to its timeouts.
 func (l *loop) begin(c *Conn) {
 	c.mu.Lock()
-	rests := c.served() && c.rests()
+	rests := c.phase == idle && c.rests() // else a blocking handler runs already
 	if rests {
 		l.schedule(c)
 	}
