@@ -45,7 +45,10 @@ func TestInputAtEveryMomentOfAMove(t *testing.T) {
 				at("before Lend")
 				ids := lend(t, a, b)
 				at("before Freeze")
-				states, _, _ := a.Freeze(ids, nil)
+				states := freeze(t, a, ids, nil)
+				if ended := name == "FIN" && (moment == "before Lend" || moment == "before Freeze"); len(states) != 1 && !ended {
+					t.Fatalf("%d sessions are moved, want 1", len(states))
+				}
 				at("before Take")
 				for i := range states {
 					if err := b.Take(&states[i]); err != nil {

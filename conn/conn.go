@@ -49,18 +49,18 @@ type Conn struct {
 
 	// The input half, and what the loop does with it. The loop holds mu for a whole turn, a handler's call included, except while a
 	// blocking handler runs: then phase is running, and in, held and what it reads of input belong to the handler's goroutine.
-	mu     sync.Mutex
-	in     []byte // read from the socket, not consumed; in a turn it may lie in the loop's buffer
-	read   uint64 // bytes read from the socket since the session was opened
-	readBy timer  // when the read timeout strikes
-	phase  phase
-	held   bool // Serve was shown less than there is, since output was full: it is owed a call
-	input  inputFlags
-	loan   bool       // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
-	slate  *slateSlot // where it is noted how far the session is, while another process may have to go on with it; nil = nowhere
-	shared bool       // it came from another process, which may still have a copy
-	outs   bool       // epoll watches output, as well
-	timed  tick       // at which the loop's wheel will look at it; 0 = it is not in there
+	mu         sync.Mutex
+	in         []byte // read from the socket, not consumed; in a turn it may lie in the loop's buffer
+	read       uint64 // bytes read from the socket since the session was opened
+	readBy     timer  // when the read timeout strikes
+	phase      phase
+	held       bool // Serve was shown less than there is, since output was full: it is owed a call
+	input      inputFlags
+	loan       bool       // another process has, or may be receiving, a copy of the socket: the descriptor is kept until Release or Unlend
+	slate      *slateSlot // where it is noted how far the session is, while another process may have to go on with it; nil = nowhere
+	shared     bool       // it came from another process, which may still have a copy
+	outWatched bool       // epoll watches output, as well
+	timed      tick       // at which the loop's wheel will look at it; 0 = it is not in there
 
 	out output
 }

@@ -18,7 +18,7 @@ type slot struct {
 }
 
 // Input is watched edge-triggered, so that nothing has to be changed in epoll as it comes and goes, and so is output from when the socket took
-// no more for the first time: before, every new session would wake its loop to say that it can be written to.
+// no more for the first time: from the start, every new session would wake its loop to say that it can be written to.
 // EPOLLPRI tells of urgent data: a read ends in front of it though more is there (tcp(7), SO_OOBINLINE).
 const (
 	inputEvents   = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET&0xffffffff
@@ -46,7 +46,7 @@ func (l *loop) add(c *Conn) error {
 		return err
 	}
 	l.free = l.free[:len(l.free)-1]
-	s.conn, c.ref, c.outs = c, r, false
+	s.conn, c.ref, c.outWatched = c, r, false
 	c.timed = 0 // what the wheel has is of an earlier ref
 	return nil
 }
@@ -79,13 +79,13 @@ func (l *loop) find(r ref) *Conn {
 
 // watchOutput has epoll tell when a socket that is stuck can be written to again, if it can only now as well. It wants c.mu held.
 func (l *loop) watchOutput(c *Conn) {
-	if c.outs || !c.out.isStuck() {
+	if c.outWatched || !c.out.isStuck() {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.stop {
-		c.outs = l.watch(unix.EPOLL_CTL_MOD, c.fd, c.ref, sessionEvents) == nil
+		c.outWatched = l.watch(unix.EPOLL_CTL_MOD, c.fd, c.ref, sessionEvents) == nil
 	}
 }
 

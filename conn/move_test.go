@@ -43,26 +43,32 @@ func offer(t *testing.T, a, b *conn.Server, ids []conn.ID) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, state := range freeze(t, a, ids, versions) {
+		data, err := state.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s conn.State
+		if err := s.Unmarshal(data); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Take(&s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// freeze freezes these sessions of a, as soon as none of them is busy. Those that have ended have no state.
+func freeze(t *testing.T, a *conn.Server, ids []conn.ID, versions map[string]int) (all []conn.State) {
+	t.Helper()
 	for end := time.Now().Add(30 * time.Second); len(ids) > 0; time.Sleep(100 * time.Microsecond) { // that a busy loop gets on
 		states, busy, failed := a.Freeze(ids, versions)
 		if len(failed) > 0 || time.Now().After(end) {
 			t.Fatalf("failed %v, busy %v", failed, busy)
 		}
-		for i := range states {
-			data, err := states[i].Marshal()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var s conn.State
-			if err := s.Unmarshal(data); err != nil {
-				t.Fatal(err)
-			}
-			if err := b.Take(&s); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ids = busy
+		all, ids = append(all, states...), busy
 	}
+	return all
 }
 
 func give(t *testing.T, a, b *conn.Server, ids []conn.ID) {

@@ -165,10 +165,7 @@ func TestRecallRefusesToGuess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for states := 0; states == 0; { // a turn may be on
-				frozen, _, _ := a.Freeze(ids, nil)
-				states = len(frozen)
-			}
+			freeze(t, a, ids, nil)
 			a.Give(ids)
 			a.Detach(ids)
 			tt.harm(t, fd, c)

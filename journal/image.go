@@ -113,17 +113,11 @@ func (img *image) check() error {
 // checkSchema reads the schema's version, and no more of the file than that takes.
 func (img *image) checkSchema() error {
 	version := ""
-	clear(img.seen)
-	err := img.walk(img.root, func(key, value []byte, bucket bool) error {
-		if !bucket || !bytes.Equal(key, bucketRun) {
-			return nil
+	err := img.elements(bucketRun, func(key, value []byte, _ bool) error {
+		if bytes.Equal(key, keySchema) {
+			version = string(value)
 		}
-		return img.bucket(value, func(key, value []byte, _ bool) error {
-			if bytes.Equal(key, keySchema) {
-				version = string(value)
-			}
-			return nil
-		})
+		return nil
 	})
 	if err != nil {
 		return err
@@ -144,15 +138,9 @@ func (img *image) lastEvent() (Event, error) {
 		return Event{}, err
 	}
 	var last []byte
-	clear(img.seen)
-	err := img.walk(img.root, func(key, value []byte, bucket bool) error {
-		if !bucket || !bytes.Equal(key, bucketEvents) {
-			return nil
-		}
-		return img.bucket(value, func(_, value []byte, _ bool) error {
-			last = append(last[:0], value...)
-			return nil
-		})
+	err := img.elements(bucketEvents, func(_, value []byte, _ bool) error {
+		last = append(last[:0], value...)
+		return nil
 	})
 	if err != nil {
 		return Event{}, err
@@ -162,6 +150,17 @@ func (img *image) lastEvent() (Event, error) {
 		return Event{}, torn("last event: %v", err)
 	}
 	return e, nil
+}
+
+// elements visits the elements of the bucket of this name.
+func (img *image) elements(name []byte, fn visit) error {
+	clear(img.seen)
+	return img.walk(img.root, func(key, value []byte, bucket bool) error {
+		if !bucket || !bytes.Equal(key, name) {
+			return nil
+		}
+		return img.bucket(value, fn)
+	})
 }
 
 // visit is called for each element of a bucket, in order. The slices are valid until it returns.

@@ -180,7 +180,8 @@ func (s *store) putSessions(b *bbolt.Bucket, p *pending) (ended []ClosedSession,
 const roomyRow = 160
 
 func putOpened(b *bbolt.Bucket, opened map[ID]*Session) error {
-	var rows []byte                                       // many in one piece of memory; what was written keeps its place when another piece is begun
+	// Many rows lie in one piece of memory. Those that were written keep their place when another piece is begun.
+	var rows []byte
 	for _, id := range slices.Sorted(maps.Keys(opened)) { // in any other order, bbolt moves what it has with every row
 		if cap(rows)-len(rows) < roomyRow {
 			rows = make([]byte, 0, min(len(opened), 256)*roomyRow)
